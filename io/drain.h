@@ -1,0 +1,66 @@
+/**
+ * Streams the shards of one step, as far as they are in one node's store, to an object store, and commits. Used by the
+ * drain thread of a running job and by `dcache drain` after a job's death; knows no MPI.
+ *
+ * Files are read with pread(2) and every chunk is verified before it is sent, so a slot that is reused meanwhile or has
+ * rotted can spoil the drain of its step, never the object.
+ */
+#ifndef DCACHE_IO_DRAIN_H
+#define DCACHE_IO_DRAIN_H
+
+#include "io/manifest.h"
+#include "io/node_store.h"
+
+/** One shard to drain: in which store (index into `stores`), as what, in which slot. */
+struct drain_item {
+    uint32_t store;
+    enum slot_kind kind;
+    uint32_t rank;
+    uint32_t slot;
+};
+
+struct drain_request {
+    const char *job;
+    struct shard_set set;
+    const char *drainer; /**< names the part; unique among the job's drainers, e.g. "r12" or "tool-host-0" */
+    const struct node_store *stores;
+    const struct drain_item *items;
+    size_t item_count;
+};
+
+/** Shared with the drain while it runs; any thread may read or set the fields. */
+struct drain_control {
+    atomic_bool cancel;
+    atomic_bool pause;             /**< hold back between blocks while it is set */
+    _Atomic uint64_t bytes_stored; /**< grows, over all requests */
+    _Atomic uint64_t shards_stored;
+};
+
+/**
+ * Store the shards, the part and, if all parts are there, the manifest.
+ * @param durable  out: the step's manifest is there
+ * @return DCACHE_OK; DCACHE_ERR_CANCELLED; DCACHE_ERR_CORRUPT (a shard here is not of this set or does not verify: the
+ *         others were stored); DCACHE_ERR_EXISTS (another run's manifest has this step's number); errors of the store
+ */
+dcache_status_t drain_step(struct diag *dg, struct object_store *store, const struct drain_request *request,
+                           struct drain_control *control, bool *durable) DCACHE_MUST_CHECK;
+
+/**
+ * The plan in the node store ("plan.json"): all that a process without MPI needs to go on with the drain.
+ */
+struct drain_plan {
+    char store_url[OBJECT_URL_MAX]; /**< canonical, without secrets; "" = nothing is drained */
+    uint32_t world_size;
+    uint32_t drain_every;
+    size_t rank_count;
+    uint32_t *ranks; /**< the ranks whose shards this node drains, ascending; owned */
+};
+
+dcache_status_t drain_plan_write(struct diag *dg, const struct node_store *store,
+                                 const struct drain_plan *plan) DCACHE_MUST_CHECK;
+/** @return DCACHE_OK, DCACHE_NOT_FOUND (no plan), DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, ... */
+dcache_status_t drain_plan_read(struct diag *dg, const struct node_store *store,
+                                struct drain_plan *plan) DCACHE_MUST_CHECK;
+void drain_plan_free(struct drain_plan *plan);
+
+#endif

@@ -1,0 +1,74 @@
+/**
+ * Names and JSON documents in the object store:
+ *
+ *   <job>/<step>/shard-<rank>.h5     a shard image
+ *   <job>/<step>/part-<drainer>.json which shards one drainer has stored, with sizes and digests
+ *   <job>/<step>/manifest.json       all shards of the step; its presence makes the step DURABLE; never replaced
+ *
+ * Parts and manifest are the same document (docs/formats.md); digests are 16 hexadecimal digits in a string. Readers
+ * trust nothing: sizes, counts, ranks and names are checked, unknown keys ignored, a newer format version refused.
+ */
+#ifndef DCACHE_IO_MANIFEST_H
+#define DCACHE_IO_MANIFEST_H
+
+#include "io/object_store.h"
+#include "io/shard.h"
+
+#define MANIFEST_FORMAT_VERSION 1
+#define MANIFEST_BYTES_MAX      (256u << 20)
+
+struct manifest_shard {
+    uint32_t rank;
+    uint64_t bytes;
+    uint64_t crc; /**< CRC-64/NVME of the whole image, header included */
+};
+
+struct manifest {
+    char job[SHARD_JOB_MAX + 1];
+    struct shard_set set;
+    char drainer[64]; /**< who wrote it */
+    size_t shard_count;
+    struct manifest_shard *shards; /**< ascending ranks; owned */
+};
+
+/** Object keys; `key` has OBJECT_KEY_MAX bytes. */
+void manifest_step_prefix(char *key, const char *job, uint64_t step);
+void manifest_key(char *key, const char *job, uint64_t step);
+void manifest_part_key(char *key, const char *job, uint64_t step, const char *drainer);
+void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank);
+
+/** Text of a part or manifest; malloc'ed, the caller's. */
+dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest, char **text,
+                                size_t *bytes) DCACHE_MUST_CHECK;
+/** @return DCACHE_OK, DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, DCACHE_ERR_NO_MEMORY; `name` is for the texts */
+dcache_status_t manifest_decode(struct diag *dg, const char *name, const char *text, size_t bytes,
+                                struct manifest *manifest) DCACHE_MUST_CHECK;
+void manifest_free(struct manifest *manifest);
+
+/** The shard of `rank`, or NULL. */
+const struct manifest_shard *manifest_find(const struct manifest *manifest, uint32_t rank);
+
+/** Read and check the manifest of a step: DCACHE_NOT_FOUND when the step is not durable; every rank 0..world_size-1 is
+ * in a manifest that is returned. */
+dcache_status_t manifest_load(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+                              struct manifest *manifest) DCACHE_MUST_CHECK;
+
+/** All durable steps of a job, ascending by step; malloc'ed, the caller's. */
+dcache_status_t manifest_list_steps(struct diag *dg, struct object_store *store, const char *job, uint64_t **steps,
+                                    size_t *count) DCACHE_MUST_CHECK;
+
+/** Jobs that have at least one durable step, ascending; names and array malloc'ed, the caller's. */
+dcache_status_t manifest_list_jobs(struct diag *dg, struct object_store *store, char ***jobs,
+                                   size_t *count) DCACHE_MUST_CHECK;
+
+/**
+ * Put a part, then, if the parts of this set now cover every rank, the manifest (OBJECT_IF_ABSENT). Losing that race to
+ * the same set is success.
+ * @param durable  out: the manifest of this set is there
+ * @return DCACHE_OK; DCACHE_ERR_EXISTS (a manifest of another set has this step's number: nothing was replaced); others
+ *         from the store
+ */
+dcache_status_t manifest_commit(struct diag *dg, struct object_store *store, const struct manifest *part,
+                                bool *durable) DCACHE_MUST_CHECK;
+
+#endif

@@ -1,0 +1,125 @@
+/**
+ * An object store: a flat set of named objects below one prefix. Two backends, `file://` (io/object_file.c) and Azure
+ * Blob (io/object_azure.c), behind one table of functions; tests/unit runs one conformance suite on each.
+ *
+ * Keys are relative to the store's prefix, '/'-separated, of the characters A-Z a-z 0-9 _ . - only, with no segment
+ * "." or ".." or empty; anything else is DCACHE_ERR_INVALID (so a hostile manifest cannot lead out of the prefix).
+ *
+ * A store may be used by several threads at once, each with its own struct diag.
+ */
+#ifndef DCACHE_IO_OBJECT_STORE_H
+#define DCACHE_IO_OBJECT_STORE_H
+
+#include "io/diag.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define OBJECT_KEY_MAX 512
+#define OBJECT_URL_MAX 1024
+
+struct object_store;
+
+/** Secrets and endpoint that go with a store's URL. Plain data, so that rank 0 can find it and tell the drain ranks. */
+struct object_credentials {
+    char endpoint[512]; /**< "" = from the URL */
+    char account[128];
+    char key[256]; /**< Shared Key, base64; "" = none */
+};
+
+/** How to put: retries and their end. Plain data. */
+struct object_policy {
+    double timeout_s;     /**< total for one call, retries included */
+    double stall_s;       /**< a request that moves nothing for so long is given up and tried again */
+    uint64_t block_bytes; /**< size of one uploaded block; 0 = the backend's choice */
+};
+
+struct object_info {
+    uint64_t bytes;
+    char etag[128]; /**< "" when the backend has none */
+};
+
+/**
+ * Where an object's bytes come from. `read` fills `buffer` with exactly `bytes` bytes at `offset` and gives their
+ * CRC-64/NVME, computed from digests that were verified against the data; it may be called again for the same range (a
+ * retry), and from one thread at a time.
+ */
+struct object_source {
+    uint64_t bytes;
+    void *context;
+    dcache_status_t (*read)(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t bytes, uint64_t *crc);
+};
+
+enum object_condition {
+    OBJECT_REPLACE,  /**< whatever is there is replaced, at once: readers see the old or the new object */
+    OBJECT_IF_ABSENT /**< DCACHE_ERR_EXISTS, and nothing changed, when the key is taken; exactly one of several wins */
+};
+
+/** Called for each object, in ascending order of keys. Not DCACHE_OK stops the listing, which then returns it. */
+typedef dcache_status_t (*object_visitor)(void *context, const char *key, uint64_t bytes);
+
+/** What a backend does. Every slot blocks, may be called from any thread, and never keeps a pointer it was given. */
+struct object_store_ops {
+    const char *scheme;
+    /** Store an object. All or nothing: after any failure or kill the key is absent or has its former content.
+     * `cancel` may be NULL; when it becomes true the call returns DCACHE_ERR_CANCELLED soon. */
+    dcache_status_t (*put)(struct object_store *store, struct diag *dg, const char *key,
+                           const struct object_source *source, enum object_condition condition,
+                           const atomic_bool *cancel);
+    /** Read `bytes` bytes at `offset`; all of them or a failure. `etag` NULL or "" = any; else a changed object is
+     * DCACHE_ERR_CORRUPT. A missing object is DCACHE_NOT_FOUND, without a text. */
+    dcache_status_t (*get)(struct object_store *store, struct diag *dg, const char *key, const char *etag,
+                           uint64_t offset, void *buffer, size_t bytes);
+    /** Size and etag, or DCACHE_NOT_FOUND. */
+    dcache_status_t (*head)(struct object_store *store, struct diag *dg, const char *key, struct object_info *info);
+    /** Visit all objects whose key starts with `prefix` ("" = all), across pages. */
+    dcache_status_t (*list)(struct object_store *store, struct diag *dg, const char *prefix, object_visitor visit,
+                            void *context);
+    /** Remove an object; DCACHE_OK also when it was not there. */
+    dcache_status_t (*remove)(struct object_store *store, struct diag *dg, const char *key);
+    /** Free everything. No call may be under way. */
+    void (*close)(struct object_store *store);
+};
+
+/** What each backend's own struct begins with. */
+struct object_store {
+    const struct object_store_ops *ops;
+    struct object_policy policy;
+};
+
+/**
+ * Check a store's URL without touching the network, and find what goes with it in the environment (AZURE_STORAGE_
+ * CONNECTION_STRING, else AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_ACCESS_KEY, and
+ * AZURE_STORAGE_BLOB_ENDPOINT).
+ *
+ * URLs: `file:///absolute/dir`, `file://relative/dir` (to the working directory),
+ * `https://ACCOUNT.blob.core.windows.net/ CONTAINER[/PREFIX]`, `http://127.0.0.1:PORT/ACCOUNT/CONTAINER[/PREFIX]` (path
+ * style: host is an address or localhost), `azure://CONTAINER[/PREFIX]` (account and endpoint from the environment).
+ *
+ * @param canonical  out, OBJECT_URL_MAX: the URL with relative directories made absolute
+ * @return DCACHE_OK; DCACHE_ERR_OPTION (the text names the URL and what is allowed, or the missing variable; never a
+ * secret)
+ */
+dcache_status_t object_store_resolve(struct diag *dg, const char *url, char canonical[OBJECT_URL_MAX],
+                                     struct object_credentials *credentials) DCACHE_MUST_CHECK;
+
+/** Open a store on a canonical URL. Touches the network only when used (the file backend makes its directory). */
+dcache_status_t object_store_open(struct diag *dg, const char *canonical, const struct object_credentials *credentials,
+                                  const struct object_policy *policy, struct object_store **store) DCACHE_MUST_CHECK;
+
+/** Close and free; NULL is allowed. */
+void object_store_close(struct object_store *store);
+
+/** Check a key against the rules above. */
+bool object_key_valid(const char *key);
+
+/** Put a small object from memory. */
+dcache_status_t object_store_put_bytes(struct object_store *store, struct diag *dg, const char *key, const void *data,
+                                       size_t bytes, enum object_condition condition) DCACHE_MUST_CHECK;
+
+/** Get a whole object of at most `limit` bytes (more is DCACHE_ERR_CORRUPT); `data` is malloc'ed with a zero byte
+ * behind it, the caller's. */
+dcache_status_t object_store_get_bytes(struct object_store *store, struct diag *dg, const char *key, size_t limit,
+                                       char **data, size_t *bytes) DCACHE_MUST_CHECK;
+
+#endif

@@ -1,0 +1,58 @@
+/**
+ * The options: declared once, in the table of options.c (name, type, default, unit, help). INI file, DCACHE_*
+ * environment, `dcache help options` and docs/options.md all come from that table. Knows no MPI: rank 0 reads them and
+ * broadcasts the struct, which is plain data.
+ */
+#ifndef DCACHE_RUNTIME_OPTIONS_H
+#define DCACHE_RUNTIME_OPTIONS_H
+
+#include "io/diag.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#define OPTIONS_TEXT_MAX 1024
+
+enum transport_choice { TRANSPORT_AUTO, TRANSPORT_ONE_SIDED, TRANSPORT_TWO_SIDED };
+enum when_full { WHEN_FULL_BLOCK, WHEN_FULL_SKIP, WHEN_FULL_REPLACE };
+
+struct options {
+    char job[64];       /**< A-Z a-z 0-9 _ . - ; default: the program's name */
+    char component[64]; /**< "" or appended to the job's name as job.component: coupled codes, one per communicator */
+    char memory_store[OPTIONS_TEXT_MAX]; /**< root of the node stores; default /dev/shm/dcache-<uid> */
+    int64_t node_size;                   /**< ranks per virtual node; 0 = real hosts */
+    int64_t slots;                       /**< ring of steps per rank, 2..16; default 2 */
+    int64_t transport;                   /**< enum transport_choice: auto | one-sided | two-sided */
+    char store[OPTIONS_TEXT_MAX];        /**< object store URL, or "none"; default file://dcache-store */
+    int64_t drain_every;                 /**< drain every n-th checkpoint; default 1; 0 = never */
+    int64_t drain_ranks_per_node;        /**< default 1 */
+    int64_t drain_nodes;                 /**< at most so many nodes drain (0 = all) */
+    int64_t when_full;                   /**< enum when_full: block | skip | replace; default block */
+    double store_timeout;                /**< seconds for one store operation with its retries; default 60 */
+    double store_stall;                  /**< seconds without a byte after which a request is tried again; default 15 */
+    double close_timeout;                /**< seconds dcache_close waits for the drain; default 600 */
+    int64_t log;                         /**< enum diag_level: error | warning | info | debug; default warning */
+};
+
+/**
+ * Defaults, then the file (NULL: the one DCACHE_CONFIG names, if any), then the environment. An unknown key or DCACHE_*
+ * variable, a key given twice or a bad value is DCACHE_ERR_OPTION; the text names file and line (or variable), key,
+ * value, what is allowed, and the nearest known key for a misspelt one.
+ *
+ * Sizes take suffixes (k M G T, KiB MiB ...), durations s m h ms; text may be quoted; # and ; start comments; the only
+ * section is [dcache], which may be left out. DCACHE_CONFIG and DCACHE_FAILPOINTS are no options and are let through.
+ *
+ * @return DCACHE_OK, DCACHE_ERR_OPTION, DCACHE_ERR_PERMISSION or DCACHE_ERR_IO (the file cannot be read)
+ */
+dcache_status_t options_load(struct diag *dg, const char *config_file, struct options *options) DCACHE_MUST_CHECK;
+
+/** The name under which checkpoints are kept: job or job.component; `name` has 64 bytes. */
+void options_job_name(const struct options *options, char name[64]);
+
+/** Print the table, for `dcache help options` (plain, aligned) or docs/options.md (Markdown). */
+void options_print_help(FILE *out, bool markdown);
+
+/** Print the options as they are set, one `key = value` a line, readable by options_load(). */
+void options_print_values(FILE *out, const struct options *options);
+
+#endif
