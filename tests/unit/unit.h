@@ -21,7 +21,7 @@ struct unit_case {
 
 static inline char *unit_scratch_buffer(void)
 {
-    static char path[512];
+    static char path[512] = "";
     return path;
 }
 
