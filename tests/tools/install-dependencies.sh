@@ -1,0 +1,108 @@
+#!/bin/bash
+# Install what is missing to build dcache (build) or to build and test it (test): Debian and Ubuntu, apt-get.
+#
+#   install-dependencies.sh [build|test]
+#
+# Says what it installs. Where it may not (neither root nor sudo without a password) or cannot (no apt-get), it prints
+# what to do and fails; a part that came from elsewhere, as MPI does on a cluster, counts as there. Why each one is
+# needed: docs/dependencies.md.
+set -u
+
+# package, and how to see that it is there: a command, or pc:NAME for pkg-config
+for_build="
+gcc                  gcc
+cmake                cmake
+make                 make
+ninja-build          ninja
+pkg-config           pkg-config
+openmpi-bin          mpirun
+libopenmpi-dev       mpicc
+libhdf5-openmpi-dev  pc:hdf5-openmpi
+libcurl4-openssl-dev pc:libcurl
+libssl-dev           pc:libcrypto
+libjansson-dev       pc:jansson
+libexpat1-dev        pc:expat"
+for_test="
+g++                  g++
+git                  git
+libcunit1-dev        pc:cunit
+hdf5-tools           h5dump
+clang-format         clang-format
+cppcheck             cppcheck
+shellcheck           shellcheck
+python3              python3"
+# A test that needs one of these is skipped without it.
+optional="
+nodejs               node
+npm                  npm"
+
+say() {
+    printf 'install-dependencies: %s\n' "$*"
+}
+
+is_there() { # PROBE
+    case $1 in
+    pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+missing_of() { # LIST: print the packages of it that are missing
+    local package probe
+    while read -r package probe; do
+        if [ -n "$package" ] && ! is_there "$probe"; then
+            printf '%s ' "$package"
+        fi
+    done <<<"$1"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+may_install() {
+    command -v apt-get >/dev/null || return 1
+    [ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }
+}
+
+install_packages() { # PACKAGE...
+    say "installing $*"
+    as_root apt-get update -q || say "apt-get update failed; going on with the package lists that are there"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" </dev/null
+}
+
+case ${1:-test} in
+build) required=$for_build optional= ;;
+test) required=$for_build$for_test ;;
+*)
+    say "usage: install-dependencies.sh [build|test]"
+    exit 2
+    ;;
+esac
+
+read -r -a needed <<<"$(missing_of "$required")"
+read -r -a wanted <<<"$(missing_of "$optional")"
+if [ $((${#needed[@]} + ${#wanted[@]})) -eq 0 ]; then
+    say "everything is there"
+    exit 0
+fi
+
+say "missing: ${needed[*]} ${wanted[*]}"
+if may_install; then
+    [ ${#needed[@]} -eq 0 ] || install_packages "${needed[@]}" || say "apt-get failed for: ${needed[*]}"
+    [ ${#wanted[@]} -eq 0 ] || install_packages "${wanted[@]}" || say "apt-get failed for: ${wanted[*]}"
+fi
+
+still=$(missing_of "$required")
+if [ -n "$still" ]; then
+    say "cannot go on without: $still"
+    say "on Debian and Ubuntu, as root:  apt-get update && apt-get install -y --no-install-recommends $still"
+    exit 1
+fi
+skipped=$(missing_of "$optional")
+[ -z "$skipped" ] || say "going on without $skipped; tests that need them are skipped"
+exit 0
