@@ -1,0 +1,226 @@
+#include "mpi/fanin.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PIECE_BYTES SHARD_CHUNK_BYTES
+#define WINDOW      8 /* requests under way per rank */
+#define ANSWERS     64
+
+struct request {
+    uint32_t store, kind, rank, slot;
+    uint64_t offset;
+    uint32_t bytes, serial;
+};
+
+struct answer {
+    MPI_Request send;
+    void *data;
+};
+
+struct fanin {
+    const struct world *world;
+    const struct node_store *stores;
+    uint32_t store_count;
+    struct request incoming;
+    MPI_Request receive;
+    struct answer answers[ANSWERS];
+    uint32_t serial;
+};
+
+static void expect_request(struct fanin *fanin)
+{
+    if (MPI_Irecv(&fanin->incoming, (int)sizeof fanin->incoming, MPI_BYTE, MPI_ANY_SOURCE, WORLD_TAG_REQUEST,
+                  fanin->world->comm, &fanin->receive) != MPI_SUCCESS)
+        fanin->receive = MPI_REQUEST_NULL;
+}
+
+/* The bytes asked for, malloc'ed, or NULL: a short answer tells the asker to try elsewhere. */
+static void *read_range(const struct fanin *fanin, const struct request *request)
+{
+    struct diag quiet;
+    struct slot slot = {.fd = -1};
+
+    diag_init(&quiet, "", fanin->world->rank, DIAG_ERROR);
+    if (request->store >= fanin->store_count || request->bytes > PIECE_BYTES || request->kind > SLOT_REPLICA)
+        return NULL;
+    if (slot_open_read(&quiet, &fanin->stores[request->store], (enum slot_kind)request->kind, request->rank,
+                       request->slot, &slot) != DCACHE_OK)
+        return NULL;
+    void *data = malloc(request->bytes);
+    if (data != NULL && pread(slot.fd, data, request->bytes, (off_t)request->offset) != (ssize_t)request->bytes) {
+        free(data);
+        data = NULL;
+    }
+    slot_close(&slot);
+    return data;
+}
+
+static struct answer *free_answer(struct fanin *fanin)
+{
+    for (int i = 0; i < ANSWERS; i++) {
+        struct answer *answer = &fanin->answers[i];
+        int done = 1;
+        if (answer->send != MPI_REQUEST_NULL)
+            MPI_Test(&answer->send, &done, MPI_STATUS_IGNORE);
+        if (done) {
+            free(answer->data);
+            answer->data = NULL;
+            return answer;
+        }
+    }
+    return NULL;
+}
+
+static void serve(void *context)
+{
+    struct fanin *fanin = context;
+    struct answer *answer;
+    MPI_Status from;
+    int come = 0;
+
+    while (fanin->receive != MPI_REQUEST_NULL && (answer = free_answer(fanin)) != NULL) {
+        if (MPI_Test(&fanin->receive, &come, &from) != MPI_SUCCESS || !come)
+            return;
+        answer->data = read_range(fanin, &fanin->incoming);
+        int bytes = answer->data != NULL ? (int)fanin->incoming.bytes : 0;
+        int tag = WORLD_TAG_FETCH + (int)(fanin->incoming.serial % WINDOW);
+        if (MPI_Isend(answer->data, bytes, MPI_BYTE, from.MPI_SOURCE, tag, fanin->world->comm, &answer->send) !=
+            MPI_SUCCESS)
+            answer->send = MPI_REQUEST_NULL;
+        expect_request(fanin);
+    }
+}
+
+dcache_status_t fanin_open(struct diag *dg, const struct world *world, const struct node_store *stores,
+                           uint32_t store_count, struct fanin **fanin)
+{
+    struct fanin *self = calloc(1, sizeof *self);
+    dcache_status_t status = DCACHE_OK;
+
+    if (self == NULL)
+        status = diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the fan-in");
+    status = agree(world, dg, NULL, status);
+    if (status != DCACHE_OK) {
+        free(self);
+        return status;
+    }
+    self->world = world;
+    self->stores = stores;
+    self->store_count = store_count;
+    for (int i = 0; i < ANSWERS; i++)
+        self->answers[i].send = MPI_REQUEST_NULL;
+    expect_request(self);
+    *fanin = self;
+    return DCACHE_OK;
+}
+
+struct agree_idle fanin_idle(struct fanin *fanin)
+{
+    return (struct agree_idle){serve, fanin};
+}
+
+/* Requests under way, oldest at `first`. */
+struct flight {
+    struct request request[WINDOW];
+    MPI_Request send[WINDOW], receive[WINDOW];
+    uint32_t bytes[WINDOW];
+};
+
+static int ask(struct fanin *fanin, struct flight *flight, const struct fanin_source *source, uint64_t offset,
+               void *buffer, uint32_t bytes)
+{
+    uint32_t serial = fanin->serial++, i = serial % WINDOW;
+    MPI_Comm comm = fanin->world->comm;
+
+    flight->request[i] =
+        (struct request){source->store, (uint32_t)source->kind, source->rank, source->slot, offset, bytes, serial};
+    flight->bytes[i] = bytes;
+    int code = MPI_Irecv(buffer, (int)bytes, MPI_BYTE, (int)source->server, WORLD_TAG_FETCH + (int)i, comm,
+                         &flight->receive[i]);
+    if (code == MPI_SUCCESS)
+        code = MPI_Isend(&flight->request[i], (int)sizeof flight->request[i], MPI_BYTE, (int)source->server,
+                         WORLD_TAG_REQUEST, comm, &flight->send[i]);
+    return code;
+}
+
+/* Wait for the oldest answer. */
+static int take(struct fanin *fanin, struct flight *flight, uint32_t serial, bool *good)
+{
+    uint32_t i = serial % WINDOW;
+    int done = 0, bytes = 0, code = MPI_SUCCESS;
+    MPI_Status status;
+
+    while (code == MPI_SUCCESS && !done) {
+        code = MPI_Test(&flight->receive[i], &done, &status);
+        if (done)
+            break;
+        serve(fanin);
+        sched_yield();
+    }
+    if (code == MPI_SUCCESS)
+        code = MPI_Wait(&flight->send[i], MPI_STATUS_IGNORE);
+    if (code == MPI_SUCCESS)
+        MPI_Get_count(&status, MPI_BYTE, &bytes);
+    *good = code == MPI_SUCCESS && (uint32_t)bytes == flight->bytes[i];
+    return code;
+}
+
+dcache_status_t fanin_read(struct diag *dg, struct fanin *fanin, const struct fanin_source *source, uint64_t offset,
+                           void *buffer, uint64_t bytes)
+{
+    struct flight flight;
+    uint32_t first = fanin->serial;
+    uint64_t asked = 0;
+    bool all_good = true;
+    int code = MPI_SUCCESS;
+
+    while (code == MPI_SUCCESS && (asked < bytes || first != fanin->serial)) {
+        if (asked < bytes && all_good && fanin->serial - first < WINDOW) {
+            uint32_t piece = (uint32_t)(bytes - asked < PIECE_BYTES ? bytes - asked : PIECE_BYTES);
+            code = ask(fanin, &flight, source, offset + asked, (char *)buffer + asked, piece);
+            asked += piece;
+            continue;
+        }
+        if (first == fanin->serial)
+            break; /* a bad answer ended the asking */
+        bool good;
+        code = take(fanin, &flight, first++, &good);
+        all_good &= good;
+    }
+    if (code != MPI_SUCCESS)
+        return world_check(dg, code, "MPI_Irecv");
+    return all_good ? diag_failpoint(dg, "fanin.read") : DCACHE_ERR_IO;
+}
+
+static void wait_for_everyone(struct fanin *fanin)
+{
+    MPI_Request barrier;
+    int done = 0;
+
+    if (MPI_Ibarrier(fanin->world->comm, &barrier) != MPI_SUCCESS)
+        return;
+    while (!done && MPI_Test(&barrier, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
+        serve(fanin);
+        sched_yield();
+    }
+}
+
+void fanin_close(struct fanin *fanin)
+{
+    if (fanin == NULL)
+        return;
+    wait_for_everyone(fanin);
+    if (fanin->receive != MPI_REQUEST_NULL) {
+        MPI_Cancel(&fanin->receive);
+        MPI_Wait(&fanin->receive, MPI_STATUS_IGNORE);
+    }
+    for (int i = 0; i < ANSWERS; i++) {
+        if (fanin->answers[i].send != MPI_REQUEST_NULL)
+            MPI_Wait(&fanin->answers[i].send, MPI_STATUS_IGNORE);
+        free(fanin->answers[i].data);
+    }
+    free(fanin);
+}

@@ -1,0 +1,290 @@
+#include "mpi/replicate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A ring index no option allows: the probe's scratch file cannot collide with a shard. */
+#define PROBE_SLOT 99u
+
+static dcache_status_t find_guests(struct diag *dg, const struct placement *placement, struct replicator *r)
+{
+    uint32_t me = (uint32_t)r->world->rank, size = (uint32_t)r->world->size;
+
+    r->host = placement->host_of_rank[me];
+    for (uint32_t rank = 0; rank < size; rank++)
+        r->guest_count += placement->host_of_rank[rank] == me;
+    r->guests = calloc(r->guest_count + 1, sizeof *r->guests);
+    for (uint32_t slot = 0; r->guests != NULL && slot < TRANSPORT_SLOTS_MAX; slot++) {
+        r->ring[slot].guest_slots = calloc(r->guest_count + 1, sizeof *r->ring[slot].guest_slots);
+        if (r->ring[slot].guest_slots == NULL)
+            return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for replicas of %u ranks", r->guest_count);
+    }
+    if (r->guests == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for replicas of %u ranks", r->guest_count);
+    for (uint32_t rank = 0, g = 0; rank < size; rank++) {
+        if (placement->host_of_rank[rank] == me)
+            r->guests[g++] = rank;
+    }
+    return DCACHE_OK;
+}
+
+/* Probe on memory of the node store, for that is what windows will be made on. */
+static dcache_status_t probe(struct diag *dg, struct replicator *r, const struct placement *placement,
+                             struct transport_probe *found)
+{
+    struct slot scratch = {.fd = -1};
+    uint32_t me = (uint32_t)r->world->rank;
+    dcache_status_t status = slot_open(dg, r->store, SLOT_OWN, me, PROBE_SLOT, TRANSPORT_PROBE_BYTES, &scratch);
+    status = agree(r->world, dg, NULL, status);
+
+    if (status == DCACHE_OK)
+        status = transport_probe(dg, r->world, placement, scratch.base, found);
+    if (scratch.base != NULL) {
+        slot_close(&scratch);
+        struct diag quiet = *dg;
+        if (slot_remove(&quiet, r->store, SLOT_OWN, me, PROBE_SLOT) != DCACHE_OK)
+            diag_log(dg, DIAG_DEBUG, "%s", quiet.text);
+    }
+    return status;
+}
+
+static dcache_status_t choose(struct diag *dg, struct replicator *r, const struct placement *placement,
+                              enum replicate_choice choice, bool *one_sided)
+{
+    struct transport_probe found = {.window = false};
+
+    *one_sided = false;
+    if (choice == REPLICATE_TWO_SIDED) {
+        snprintf(r->reason, sizeof r->reason, "asked for by the option transport");
+        return DCACHE_OK;
+    }
+    dcache_status_t status = probe(dg, r, placement, &found);
+    if (status != DCACHE_OK)
+        return status;
+    snprintf(r->reason, sizeof r->reason, "%s", found.reason);
+    *one_sided = found.passive || (choice == REPLICATE_ONE_SIDED && found.arrives);
+    if (choice == REPLICATE_ONE_SIDED && !found.arrives)
+        return diag_fail(dg, DCACHE_ERR_OPTION, "transport = one-sided cannot be used: %s; or set transport = auto",
+                         found.reason);
+    if (!*one_sided && r->world->rank == 0)
+        diag_log(dg, DIAG_WARNING, "replicas travel two-sided: %s", found.reason);
+    return DCACHE_OK;
+}
+
+static void progress(void *context)
+{
+    struct transport *transport = context;
+
+    transport->ops->progress(transport);
+}
+
+dcache_status_t replicate_open(struct diag *dg, const struct world *world, const struct placement *placement,
+                               const struct node_store *store, enum replicate_choice choice, struct replicator *r)
+{
+    bool one_sided = false;
+
+    memset(r, 0, sizeof *r);
+    r->world = world;
+    r->store = store;
+    snprintf(r->transport_name, sizeof r->transport_name, "none");
+    snprintf(r->reason, sizeof r->reason, "all ranks are on one node");
+    dcache_status_t status = agree(world, dg, NULL, find_guests(dg, placement, r));
+    if (status != DCACHE_OK || world->node_count < 2)
+        return status;
+    status = choose(dg, r, placement, choice, &one_sided);
+    if (status != DCACHE_OK)
+        return status;
+    if (one_sided)
+        status = transport_one_sided_create(dg, world, &r->transport);
+    else
+        status = transport_two_sided_create(dg, world, r->guests, r->guest_count, &r->transport);
+    status = agree(world, dg, NULL, status);
+    if (status != DCACHE_OK)
+        return status;
+    snprintf(r->transport_name, sizeof r->transport_name, "%s", r->transport->ops->name);
+    r->idle = (struct agree_idle){progress, r->transport};
+    return DCACHE_OK;
+}
+
+static void unmap_area(struct replicator *r, uint32_t slot)
+{
+    struct replica_ring_slot *ring = &r->ring[slot];
+
+    for (uint32_t g = 0; g < r->guest_count && ring->guest_slots != NULL; g++) {
+        ring->guest_slots[g].base = NULL; /* inside the area, which goes as a whole */
+        slot_close(&ring->guest_slots[g]);
+    }
+    if (ring->area != NULL)
+        munmap(ring->area, ring->area_bytes);
+    ring->area = NULL;
+    ring->area_bytes = 0;
+}
+
+static void detach(struct replicator *r, uint32_t slot)
+{
+    if (r->ring[slot].attached)
+        r->transport->ops->detach(r->transport, slot);
+    r->ring[slot].attached = false;
+    unmap_area(r, slot);
+}
+
+/* Move the slot's mapping to its place in the area. */
+static dcache_status_t map_at(struct diag *dg, struct slot *slot, char *place)
+{
+    void *moved = mmap(place, slot->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, slot->fd, 0);
+
+    if (moved == MAP_FAILED)
+        return diag_fail_errno(dg, errno, "cannot map %llu bytes of a replica", (unsigned long long)slot->bytes);
+    munmap(slot->base, slot->bytes);
+    slot->base = moved;
+    return DCACHE_OK;
+}
+
+static uint64_t page_round(uint64_t bytes)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    return (bytes + page - 1) / page * page;
+}
+
+static dcache_status_t map_guests(struct diag *dg, struct replicator *r, uint32_t slot, const uint64_t *bytes,
+                                  uint64_t *places)
+{
+    struct replica_ring_slot *ring = &r->ring[slot];
+    uint64_t total = 0;
+
+    for (uint32_t g = 0; g < r->guest_count; g++) {
+        places[g] = total;
+        total += page_round(bytes[g]);
+    }
+    if (total == 0)
+        return DCACHE_OK;
+    void *area = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED)
+        return diag_fail_errno(dg, errno, "cannot reserve %llu bytes of address space", (unsigned long long)total);
+    ring->area = area;
+    ring->area_bytes = total;
+    for (uint32_t g = 0; g < r->guest_count; g++) {
+        struct slot *guest = &ring->guest_slots[g];
+        dcache_status_t status = slot_open(dg, r->store, SLOT_REPLICA, r->guests[g], slot, bytes[g], guest);
+        if (status != DCACHE_OK)
+            return status;
+        status = map_at(dg, guest, (char *)area + places[g]);
+        if (status != DCACHE_OK) {
+            munmap(guest->base, guest->bytes);
+            return status;
+        }
+    }
+    return DCACHE_OK;
+}
+
+/* Room for one exchange with host and guests, got before anybody waits for anybody. */
+struct exchange {
+    MPI_Request *requests; /* guest_count + 1 */
+    uint64_t *sizes;       /* of the guests' shards */
+    uint64_t *places;      /* of the guests' replicas in the area */
+};
+
+/* Tell the host how much room this rank needs, hear the same from the guests; or, on the way back, tell the guests
+ * where their replicas are. Said also by a rank that has failed, so that nobody waits for it. */
+static dcache_status_t talk(struct diag *dg, struct replicator *r, bool to_host, uint64_t *mine, uint64_t *guests,
+                            MPI_Request *requests)
+{
+    MPI_Comm comm = r->world->comm;
+    int count = 0, code = MPI_SUCCESS;
+
+    for (uint32_t g = 0; g < r->guest_count && code == MPI_SUCCESS; g++) {
+        int guest = (int)r->guests[g];
+        code = to_host ? MPI_Irecv(&guests[g], 1, MPI_UINT64_T, guest, WORLD_TAG_SETUP, comm, &requests[count++])
+                       : MPI_Isend(&guests[g], 1, MPI_UINT64_T, guest, WORLD_TAG_SETUP, comm, &requests[count++]);
+    }
+    if (r->host != PLACEMENT_NONE && code == MPI_SUCCESS)
+        code = to_host ? MPI_Isend(mine, 1, MPI_UINT64_T, (int)r->host, WORLD_TAG_SETUP, comm, &requests[count++])
+                       : MPI_Irecv(mine, 1, MPI_UINT64_T, (int)r->host, WORLD_TAG_SETUP, comm, &requests[count++]);
+    if (code == MPI_SUCCESS)
+        code = MPI_Waitall(count, requests, MPI_STATUSES_IGNORE);
+    return world_check(dg, code, "MPI_Waitall");
+}
+
+static dcache_status_t prepare_slot(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t bytes,
+                                    const struct exchange *x)
+{
+    struct replica_ring_slot *ring = &r->ring[slot];
+
+    dcache_status_t status = talk(dg, r, true, &bytes, x->sizes, x->requests);
+    if (status == DCACHE_OK)
+        status = map_guests(dg, r, slot, x->sizes, x->places);
+    status = agree(r->world, dg, NULL, status);
+    if (status == DCACHE_OK)
+        status = agree(r->world, dg, NULL, talk(dg, r, false, &ring->displacement, x->places, x->requests));
+    if (status != DCACHE_OK) {
+        unmap_area(r, slot);
+        return status;
+    }
+    ring->bytes = bytes;
+    status = r->transport->ops->attach(r->transport, dg, slot, ring->area, ring->area_bytes);
+    ring->attached = status == DCACHE_OK;
+    if (status != DCACHE_OK)
+        ring->area = NULL; /* some rank's window may still point there: the mapping is left behind */
+    return status;
+}
+
+dcache_status_t replicate_prepare(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t bytes)
+{
+    if (r->transport == NULL)
+        return DCACHE_OK;
+    detach(r, slot);
+    size_t count = (size_t)r->guest_count + 1;
+    struct exchange x = {malloc(count * sizeof *x.requests), calloc(count, sizeof *x.sizes),
+                         calloc(count, sizeof *x.places)};
+    dcache_status_t status = DCACHE_OK;
+    if (x.requests == NULL || x.sizes == NULL || x.places == NULL)
+        status = diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %u replicas", r->guest_count);
+    status = agree(r->world, dg, NULL, status);
+    if (status == DCACHE_OK)
+        status = prepare_slot(dg, r, slot, bytes, &x);
+    free(x.requests);
+    free(x.sizes);
+    free(x.places);
+    return status;
+}
+
+dcache_status_t replicate_put(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t offset, const void *source,
+                              uint64_t bytes)
+{
+    const struct replica_ring_slot *ring = &r->ring[slot];
+
+    if (!ring->attached || offset > ring->bytes || bytes > ring->bytes - offset)
+        return diag_fail(dg, DCACHE_ERR_INTERNAL, "a put of %llu bytes at %llu does not fit the replica of %llu",
+                         (unsigned long long)bytes, (unsigned long long)offset, (unsigned long long)ring->bytes);
+    dcache_status_t status = diag_failpoint(dg, "replicate.put");
+    if (status != DCACHE_OK)
+        return status;
+    return r->transport->ops->put(r->transport, dg, slot, r->host, ring->displacement + offset, source, bytes);
+}
+
+dcache_status_t replicate_flush(struct diag *dg, struct replicator *r, uint32_t slot, bool wait, bool *done)
+{
+    dcache_status_t status = diag_failpoint(dg, "replicate.flush");
+
+    if (status != DCACHE_OK)
+        return status;
+    return r->transport->ops->flush(r->transport, dg, slot, r->host, wait, done);
+}
+
+void replicate_close(struct replicator *r)
+{
+    for (uint32_t slot = 0; slot < TRANSPORT_SLOTS_MAX; slot++) {
+        if (r->world != NULL)
+            detach(r, slot);
+        free(r->ring[slot].guest_slots);
+    }
+    if (r->transport != NULL)
+        r->transport->ops->close(r->transport);
+    free(r->guests);
+    memset(r, 0, sizeof *r);
+}
