@@ -29,7 +29,8 @@ struct object_credentials {
 
 /** How to put: retries and their end. Plain data. */
 struct object_policy {
-    double timeout_s;     /**< total for one call, retries included */
+    double timeout_s;     /**< total for one request of the store's protocol (a block, a page, a piece of at most 32 MiB),
+                             retries included; so a large object may take longer, but a dead store is noticed in time */
     double stall_s;       /**< a request that moves nothing for so long is given up and tried again */
     uint64_t block_bytes; /**< size of one uploaded block; 0 = the backend's choice */
 };
@@ -61,8 +62,13 @@ typedef dcache_status_t (*object_visitor)(void *context, const char *key, uint64
 /** What a backend does. Every slot blocks, may be called from any thread, and never keeps a pointer it was given. */
 struct object_store_ops {
     const char *scheme;
-    /** Store an object. All or nothing: after any failure or kill the key is absent or has its former content.
-     * `cancel` may be NULL; when it becomes true the call returns DCACHE_ERR_CANCELLED soon. */
+    /** Make the container or directory if it is missing; DCACHE_OK also when it was there. Nothing else ever makes a
+     * container: where data goes, and who pays for it, is the user's decision. */
+    dcache_status_t (*create)(struct object_store *store, struct diag *dg);
+    /** Store an object. All or nothing: after any failure or kill the key is absent or has its former content; only
+     * when the answer to the last request was lost for good it may have the whole new content instead.
+     * `cancel` may be NULL; when it becomes true the call returns DCACHE_ERR_CANCELLED within a second or so.
+     * DCACHE_ERR_CORRUPT: the source's data do not match the source's CRC. */
     dcache_status_t (*put)(struct object_store *store, struct diag *dg, const char *key,
                            const struct object_source *source, enum object_condition condition,
                            const atomic_bool *cancel);
@@ -72,7 +78,8 @@ struct object_store_ops {
                            uint64_t offset, void *buffer, size_t bytes);
     /** Size and etag, or DCACHE_NOT_FOUND. */
     dcache_status_t (*head)(struct object_store *store, struct diag *dg, const char *key, struct object_info *info);
-    /** Visit all objects whose key starts with `prefix` ("" = all), across pages. */
+    /** Visit all objects whose key starts with `prefix` ("" = all), across pages. Objects with foreign names are left
+     * out. The visitor may use the store, also to remove what it is shown. */
     dcache_status_t (*list)(struct object_store *store, struct diag *dg, const char *prefix, object_visitor visit,
                             void *context);
     /** Remove an object; DCACHE_OK also when it was not there. */
@@ -93,10 +100,13 @@ struct object_store {
  * AZURE_STORAGE_BLOB_ENDPOINT).
  *
  * URLs: `file:///absolute/dir`, `file://relative/dir` (to the working directory),
- * `https://ACCOUNT.blob.core.windows.net/ CONTAINER[/PREFIX]`, `http://127.0.0.1:PORT/ACCOUNT/CONTAINER[/PREFIX]` (path
+ * `https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`, `http://127.0.0.1:PORT/ACCOUNT/CONTAINER[/PREFIX]` (path
  * style: host is an address or localhost), `azure://CONTAINER[/PREFIX]` (account and endpoint from the environment).
+ * A URL that starts with the environment's blob endpoint (any host, path style or not) is taken apart behind it.
+ * http:// is used only where a URL or the environment says so in words.
  *
- * @param canonical  out, OBJECT_URL_MAX: the URL with relative directories made absolute
+ * @param canonical  out, OBJECT_URL_MAX: the URL with relative directories made absolute and azure:// made https://;
+ *                   holds no secret, and can be resolved again
  * @return DCACHE_OK; DCACHE_ERR_OPTION (the text names the URL and what is allowed, or the missing variable; never a
  * secret)
  */
