@@ -62,6 +62,13 @@ dcache_status_t manifest_list_jobs(struct diag *dg, struct object_store *store, 
                                    size_t *count) DCACHE_MUST_CHECK;
 
 /**
+ * Is the manifest of this set there?
+ * @return DCACHE_OK; DCACHE_ERR_EXISTS (a manifest of another set has this step's number); as manifest_load()
+ */
+dcache_status_t manifest_check(struct diag *dg, struct object_store *store, const char *job,
+                               const struct shard_set *set, bool *durable) DCACHE_MUST_CHECK;
+
+/**
  * Put a part, then, if the parts of this set now cover every rank, the manifest (OBJECT_IF_ABSENT). Losing that race to
  * the same set is success.
  * @param durable  out: the manifest of this set is there

@@ -1,0 +1,273 @@
+#include "io/step_objects.h"
+
+#include "io/json_field.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Listing -------------------------------------------------------------------------------------------------------*/
+
+struct listing {
+    struct diag *dg;
+    size_t prefix_length;
+    struct step_objects objects;
+    size_t shard_room;
+    size_t part_room;
+};
+
+/* Room for one more element; `array` points to the array's pointer. */
+static bool make_room(void **array, size_t count, size_t *room, size_t element_bytes)
+{
+    if (count < *room)
+        return true;
+    size_t wanted = *room > 0 ? *room * 2 : 16;
+    void *larger = realloc(*array, wanted * element_bytes);
+    if (larger == NULL)
+        return false;
+    *array = larger;
+    *room = wanted;
+    return true;
+}
+
+/* "shard-<rank>.h5", the number written as we write it. */
+static bool parse_shard_name(const char *name, uint32_t *rank)
+{
+    char again[32];
+    char *end = NULL;
+    if (strncmp(name, "shard-", 6) != 0 || name[6] < '0' || name[6] > '9')
+        return false;
+    unsigned long long number = strtoull(name + 6, &end, 10);
+    if (number >= UINT32_MAX)
+        return false;
+    *rank = (uint32_t)number;
+    snprintf(again, sizeof again, "shard-%" PRIu32 ".h5", *rank);
+    return strcmp(name, again) == 0;
+}
+
+static bool is_part_name(const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(name, "part-", 5) == 0 && length > 10 && strcmp(name + length - 5, ".json") == 0;
+}
+
+static dcache_status_t add_shard(struct listing *listing, uint32_t rank, uint64_t bytes)
+{
+    struct step_objects *objects = &listing->objects;
+    void *shards = objects->shards;
+    if (!make_room(&shards, objects->shard_count, &listing->shard_room, sizeof *objects->shards))
+        return diag_fail(listing->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of shards");
+    objects->shards = shards;
+    objects->shards[objects->shard_count++] = (struct step_shard){.rank = rank, .bytes = bytes};
+    return DCACHE_OK;
+}
+
+static dcache_status_t add_part(struct listing *listing, const char *key)
+{
+    struct step_objects *objects = &listing->objects;
+    void *parts = objects->parts;
+    char *copy = strdup(key);
+    if (copy == NULL || !make_room(&parts, objects->part_count, &listing->part_room, sizeof *objects->parts)) {
+        free(copy);
+        return diag_fail(listing->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of parts");
+    }
+    objects->parts = parts;
+    objects->parts[objects->part_count++] = copy;
+    return DCACHE_OK;
+}
+
+static dcache_status_t visit(void *context, const char *key, uint64_t bytes)
+{
+    struct listing *listing = context;
+    const char *name = key + listing->prefix_length;
+    uint32_t rank;
+    if (!object_key_valid(key) || strlen(key) <= listing->prefix_length)
+        return DCACHE_OK;
+    if (strcmp(name, "manifest.json") == 0)
+        listing->objects.manifest = true;
+    else if (parse_shard_name(name, &rank))
+        return add_shard(listing, rank, bytes);
+    else if (is_part_name(name))
+        return add_part(listing, key);
+    return DCACHE_OK;
+}
+
+static int compare_step_shards(const void *left, const void *right)
+{
+    const struct step_shard *a = left;
+    const struct step_shard *b = right;
+    return (a->rank > b->rank) - (a->rank < b->rank);
+}
+
+dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+                                  struct step_objects *objects)
+{
+    char prefix[OBJECT_KEY_MAX];
+    manifest_step_prefix(prefix, job, step);
+    struct listing listing = {.dg = dg, .prefix_length = strlen(prefix)};
+    dcache_status_t status = store->ops->list(store, dg, prefix, visit, &listing);
+    if (status != DCACHE_OK) {
+        step_objects_free(&listing.objects);
+        return status;
+    }
+    if (listing.objects.shard_count > 0)
+        qsort(listing.objects.shards, listing.objects.shard_count, sizeof(struct step_shard), compare_step_shards);
+    *objects = listing.objects;
+    return DCACHE_OK;
+}
+
+void step_objects_free(struct step_objects *objects)
+{
+    for (size_t i = 0; i < objects->part_count; i++)
+        free(objects->parts[i]);
+    free(objects->parts);
+    free(objects->shards);
+    memset(objects, 0, sizeof *objects);
+}
+
+const struct step_shard *step_objects_find(const struct step_objects *objects, uint32_t rank)
+{
+    const struct step_shard wanted = {.rank = rank};
+    if (objects->shard_count == 0)
+        return NULL;
+    return bsearch(&wanted, objects->shards, objects->shard_count, sizeof wanted, compare_step_shards);
+}
+
+/* --- Union ---------------------------------------------------------------------------------------------------------*/
+
+/* One part's word for one shard. */
+struct claim {
+    struct manifest_shard shard;
+    size_t part; /* index into the keys, for the text when two disagree */
+};
+
+struct claims {
+    struct claim *list;
+    size_t count;
+    size_t room;
+};
+
+static int compare_claims(const void *left, const void *right)
+{
+    const struct claim *a = left;
+    const struct claim *b = right;
+    return (a->shard.rank > b->shard.rank) - (a->shard.rank < b->shard.rank);
+}
+
+static dcache_status_t add_claims(struct diag *dg, const struct step_objects *objects, size_t part,
+                                  const struct manifest *manifest, struct claims *claims)
+{
+    for (size_t i = 0; i < manifest->shard_count; i++) {
+        const struct manifest_shard *shard = &manifest->shards[i];
+        const struct step_shard *listed = step_objects_find(objects, shard->rank);
+        void *list = claims->list;
+        if (listed == NULL || listed->bytes != shard->bytes) {
+            diag_log(dg, DIAG_WARNING,
+                     "%s lists shard %" PRIu32 ", but it is not there in that size: it counts as missing",
+                     objects->parts[part], shard->rank);
+            continue;
+        }
+        if (!make_room(&list, claims->count, &claims->room, sizeof *claims->list))
+            return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the shards of %s", objects->parts[part]);
+        claims->list = list;
+        claims->list[claims->count++] = (struct claim){.shard = *shard, .part = part};
+    }
+    return DCACHE_OK;
+}
+
+/* Read one part. DCACHE_NOT_FOUND when it is not to be used: gone meanwhile, junk, or another job's or step's. */
+static dcache_status_t read_part(struct diag *dg, struct object_store *store, const char *key, const char *job,
+                                 uint64_t step, struct manifest *part)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    dcache_status_t status = object_store_get_bytes(store, dg, key, MANIFEST_BYTES_MAX, &text, &bytes);
+    if (status == DCACHE_OK) {
+        status = manifest_decode(dg, key, text, bytes, part);
+        free(text);
+    }
+    if (status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT) {
+        diag_log(dg, DIAG_WARNING, "ignoring a part: %s", dg->text);
+        return DCACHE_NOT_FOUND;
+    }
+    if (status == DCACHE_OK && (strcmp(part->job, job) != 0 || part->set.step != step)) {
+        diag_log(dg, DIAG_WARNING, "ignoring %s: it is of another job or step", key);
+        manifest_free(part);
+        return DCACHE_NOT_FOUND;
+    }
+    return status;
+}
+
+static dcache_status_t use_part(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                size_t index, const struct manifest *wanted, bool remove_others, struct claims *claims)
+{
+    struct manifest part = {.shards = NULL};
+    const char *key = objects->parts[index];
+    dcache_status_t status = read_part(dg, store, key, wanted->job, wanted->set.step, &part);
+    if (status == DCACHE_NOT_FOUND)
+        return DCACHE_OK;
+    if (status != DCACHE_OK)
+        return status;
+    if (shard_same_set(&part.set, &wanted->set)) {
+        status = add_claims(dg, objects, index, &part, claims);
+    } else if (remove_others) {
+        diag_log(dg, DIAG_INFO, "removing %s: it is of an earlier attempt at this step, never finished", key);
+        status = store->ops->remove(store, dg, key);
+    }
+    manifest_free(&part);
+    return status;
+}
+
+/* Sorted claims to one entry a rank. */
+static dcache_status_t merge_claims(struct diag *dg, const struct step_objects *objects, const struct claims *claims,
+                                    struct manifest *united)
+{
+    united->shards = calloc(claims->count > 0 ? claims->count : 1, sizeof *united->shards);
+    if (united->shards == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %zu shards", claims->count);
+    for (size_t i = 0; i < claims->count; i++) {
+        const struct claim *claim = &claims->list[i];
+        if (i == 0 || claim[-1].shard.rank != claim->shard.rank)
+            united->shards[united->shard_count++] = claim->shard;
+        else if (claim[-1].shard.crc != claim->shard.crc)
+            return diag_fail(dg, DCACHE_ERR_CORRUPT,
+                             "%s and %s disagree about the digest of shard %" PRIu32 ": remove the wrong one",
+                             objects->parts[claim[-1].part], objects->parts[claim->part], claim->shard.rank);
+    }
+    return DCACHE_OK;
+}
+
+static dcache_status_t unite(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                             const char *job, const struct shard_set *set, bool remove_others, struct manifest *united)
+{
+    struct claims claims = {.list = NULL};
+    struct manifest result = {.set = *set};
+    dcache_status_t status = DCACHE_OK;
+    snprintf(result.job, sizeof result.job, "%s", job);
+    for (size_t i = 0; status == DCACHE_OK && i < objects->part_count; i++)
+        status = use_part(dg, store, objects, i, &result, remove_others, &claims);
+    if (status == DCACHE_OK) {
+        if (claims.count > 0)
+            qsort(claims.list, claims.count, sizeof *claims.list, compare_claims);
+        status = merge_claims(dg, objects, &claims, &result);
+    }
+    free(claims.list);
+    if (status != DCACHE_OK) {
+        manifest_free(&result);
+        return status;
+    }
+    *united = result;
+    return DCACHE_OK;
+}
+
+dcache_status_t step_objects_unite(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                   const char *job, const struct shard_set *set, struct manifest *united)
+{
+    return unite(dg, store, objects, job, set, false, united);
+}
+
+dcache_status_t step_objects_take_over(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                       const char *job, const struct shard_set *set, struct manifest *united)
+{
+    return unite(dg, store, objects, job, set, true, united);
+}

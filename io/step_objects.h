@@ -1,0 +1,50 @@
+/**
+ * What the object store holds of one step: which shards, which parts, a manifest or not, from one listing; and what the
+ * parts say together. A part's word for a shard counts only where the shard is there in that size.
+ */
+#ifndef DCACHE_IO_STEP_OBJECTS_H
+#define DCACHE_IO_STEP_OBJECTS_H
+
+#include "io/manifest.h"
+
+/** One shard as listed. */
+struct step_shard {
+    uint32_t rank;
+    uint64_t bytes;
+};
+
+/** One step as listed. Owned by the caller; step_objects_free(). */
+struct step_objects {
+    bool manifest;
+    size_t shard_count;
+    struct step_shard *shards; /**< ascending ranks */
+    size_t part_count;
+    char **parts; /**< keys */
+};
+
+dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+                                  struct step_objects *objects) DCACHE_MUST_CHECK;
+void step_objects_free(struct step_objects *objects);
+
+/** The shard of `rank`, or NULL. */
+const struct step_shard *step_objects_find(const struct step_objects *objects, uint32_t rank);
+
+/**
+ * Unite the parts of `set`; other sets' parts and parts that cannot be decoded are left out (the latter with a
+ * warning).
+ * @param united  out: job, set and shards; drainer is ""; owned by the caller
+ * @return DCACHE_OK; DCACHE_ERR_CORRUPT (two parts disagree about a shard: the text names them); errors of the store
+ */
+dcache_status_t step_objects_unite(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                   const char *job, const struct shard_set *set,
+                                   struct manifest *united) DCACHE_MUST_CHECK;
+
+/**
+ * As step_objects_unite(), and remove the parts of all other sets: the caller is about to replace shards, and what
+ * these parts say is true no longer.
+ */
+dcache_status_t step_objects_take_over(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                       const char *job, const struct shard_set *set,
+                                       struct manifest *united) DCACHE_MUST_CHECK;
+
+#endif
