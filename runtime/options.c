@@ -551,7 +551,7 @@ void options_job_name(const struct options *options, char name[64])
 static const char *preset_of(const struct option *option)
 {
     const char *preset = option->preset != NULL ? option->preset : option->preset_help;
-    return preset[0] != '\0' ? preset : "none";
+    return preset[0] != '\0' ? preset : "empty";
 }
 
 static void print_markdown(FILE *out)

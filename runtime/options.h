@@ -42,7 +42,8 @@ struct options {
  * Sizes take suffixes (k M G T, KiB MiB ...), durations s m h ms; text may be quoted; # and ; start comments; the only
  * section is [dcache], which may be left out. DCACHE_CONFIG and DCACHE_FAILPOINTS are no options and are let through.
  *
- * @return DCACHE_OK, DCACHE_ERR_OPTION, DCACHE_ERR_PERMISSION or DCACHE_ERR_IO (the file cannot be read)
+ * @return DCACHE_OK, DCACHE_ERR_OPTION, DCACHE_ERR_PERMISSION or DCACHE_ERR_IO (the file cannot be read),
+ * DCACHE_ERR_NO_MEMORY
  */
 dcache_status_t options_load(struct diag *dg, const char *config_file, struct options *options) DCACHE_MUST_CHECK;
 
