@@ -15,7 +15,7 @@ check() { # FILE...
         -I "$root" -I "$root/include" -I "$root/tests/unit" "$@"
 }
 
-cat >planted.c <<'END'
+cat >"$planted/planted.c" <<'END'
 #include <stdlib.h>
 int main(void)
 {
@@ -24,7 +24,7 @@ int main(void)
     return p == NULL;
 }
 END
-if check planted.c 2>/dev/null; then
+if check "$planted/planted.c" 2>/dev/null; then
     echo "the gate did not notice a planted leak"
     exit 1
 fi

@@ -8,6 +8,7 @@ collective.
 import os
 import re
 import sys
+import tempfile
 
 # Folder: what its quoted includes may begin with. "./" is the folder itself.
 ALLOWED = {
@@ -78,7 +79,7 @@ def check(root):
     return failures, seen
 
 
-def self_test():
+def self_test(folder):
     """Each rule notices a planted violation, and a clean file passes."""
     planted = {
         "include/dcache.h": "/** Not collective. */\nint dcache_good(void);\n/** Text. */\nint dcache_bad(void);\n",
@@ -98,18 +99,19 @@ def self_test():
     }
     good = {"io/good.c", "io/good.h", "mpi/world.h", "runtime/options.h"}
     for name, text in planted.items():
-        path = os.path.join("planted", name)
+        path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
-    failures, _ = check("planted")
+    failures, _ = check(folder)
     found = {failure.split(":")[0] for failure in failures}
     if found != set(planted) - good or any("dcache_good" in failure for failure in failures):
         sys.exit(f"the gate is broken: missed {set(planted) - good - found}, wrongly blamed {found & good}")
 
 
 def main():
-    self_test()
+    with tempfile.TemporaryDirectory() as planted:
+        self_test(planted)
     here = os.path.dirname(os.path.abspath(__file__))
     root = os.environ.get("TEST_SOURCE_DIR", os.path.join(here, "..", ".."))
     failures, seen = check(root)

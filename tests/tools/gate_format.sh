@@ -12,9 +12,9 @@ if ! $formatter --version | grep -q ' 14\.'; then
     exit 77
 fi
 
-printf 'int  main( void ){return 0;}\n' >planted.c
-cp "$root/.clang-format" .
-if $formatter --dry-run -Werror planted.c 2>/dev/null; then
+printf 'int  main( void ){return 0;}\n' >"$planted/planted.c"
+cp "$root/.clang-format" "$planted"
+if $formatter --dry-run -Werror "$planted/planted.c" 2>/dev/null; then
     echo "the gate did not notice a planted violation"
     exit 1
 fi

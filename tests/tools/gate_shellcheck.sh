@@ -14,8 +14,8 @@ is_script() { # FILE
 }
 
 # shellcheck disable=SC2016 # it is the planted text
-printf '#!/bin/bash\nrm $1\n' >planted.sh
-if shellcheck planted.sh >/dev/null; then
+printf '#!/bin/bash\nrm $1\n' >"$planted/planted.sh"
+if shellcheck "$planted/planted.sh" >/dev/null; then
     echo "the gate did not notice a planted violation"
     exit 1
 fi

@@ -8,6 +8,7 @@ import ast
 import os
 import re
 import sys
+import tempfile
 
 FUNCTION_MAX = 100
 FUNCTION_LONG = 60
@@ -88,12 +89,11 @@ def check(root):
     return failures, remarks, seen
 
 
-def self_test():
-    """Planted in the working directory: what is too large by one line is found, what just fits is not."""
-    os.makedirs("planted", exist_ok=True)
+def self_test(planted):
+    """What is too large by one line is found, what just fits is not."""
 
     def plant(name, head, lines, tail, filler):
-        with open(os.path.join("planted", name), "w", encoding="utf-8") as file:
+        with open(os.path.join(planted, name), "w", encoding="utf-8") as file:
             file.write("\n".join(head + [filler] * (lines - len(head) - len(tail)) + tail) + "\n")
 
     signature = ["static int f(int a,", "             int b)", "{"]
@@ -104,13 +104,14 @@ def self_test():
     for length in (FILE_MAX, FILE_MAX + 1):
         plant(f"l{length}.h", [], length, [], "/* */")
     expected = {f"c{FUNCTION_MAX + 1}.c", f"s{FUNCTION_MAX + 1}.sh", f"p{FUNCTION_MAX + 1}.py", f"l{FILE_MAX + 1}.h"}
-    found = {failure.split(":")[0] for failure in check("planted")[0]}
+    found = {failure.split(":")[0] for failure in check(planted)[0]}
     if found != expected:
         sys.exit(f"the gate is broken: of {sorted(expected)} it found {sorted(found)}")
 
 
 def main():
-    self_test()
+    with tempfile.TemporaryDirectory() as planted:
+        self_test(planted)
     here = os.path.dirname(os.path.abspath(__file__))
     root = os.environ.get("TEST_SOURCE_DIR", os.path.join(here, "..", ".."))
     failures, remarks, seen = check(root)

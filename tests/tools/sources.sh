@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # For the gates, sourced: where the tree is, and which files it has (a fresh clone's: no build, no downloads).
 root=${TEST_SOURCE_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+planted=$(mktemp -d) # each gate first shows there that it notices a violation
+trap 'rm -rf "$planted"' EXIT
 
 sources() { # FIND_EXPRESSION...
     find "$root" \( -path "$root/build*" -o -path "$root/.git" -o -name node_modules \) -prune -o -type f \( "$@" \) -print |
