@@ -18,12 +18,14 @@ static dcache_status_t find_guests(struct diag *dg, const struct placement *plac
     for (uint32_t rank = 0; rank < size; rank++)
         r->guest_count += placement->host_of_rank[rank] == me;
     r->guests = calloc(r->guest_count + 1, sizeof *r->guests);
+    r->report = calloc(r->guest_count + 1, sizeof *r->report);
+    r->requests = calloc(r->guest_count + 1, sizeof *r->requests);
     for (uint32_t slot = 0; r->guests != NULL && slot < TRANSPORT_SLOTS_MAX; slot++) {
         r->ring[slot].guest_slots = calloc(r->guest_count + 1, sizeof *r->ring[slot].guest_slots);
         if (r->ring[slot].guest_slots == NULL)
             return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for replicas of %u ranks", r->guest_count);
     }
-    if (r->guests == NULL)
+    if (r->guests == NULL || r->report == NULL || r->requests == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for replicas of %u ranks", r->guest_count);
     for (uint32_t rank = 0, g = 0; rank < size; rank++) {
         if (placement->host_of_rank[rank] == me)
@@ -151,16 +153,14 @@ static uint64_t page_round(uint64_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-static dcache_status_t map_guests(struct diag *dg, struct replicator *r, uint32_t slot, const uint64_t *bytes,
-                                  uint64_t *places)
+/* In: the sizes the guests told; out: where their replicas are in the area. */
+static dcache_status_t map_guests(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t *words)
 {
     struct replica_ring_slot *ring = &r->ring[slot];
-    uint64_t total = 0;
+    uint64_t total = 0, place = 0;
 
-    for (uint32_t g = 0; g < r->guest_count; g++) {
-        places[g] = total;
-        total += page_round(bytes[g]);
-    }
+    for (uint32_t g = 0; g < r->guest_count; g++)
+        total += page_round(words[g]);
     if (total == 0)
         return DCACHE_OK;
     void *area = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -170,31 +170,26 @@ static dcache_status_t map_guests(struct diag *dg, struct replicator *r, uint32_
     ring->area_bytes = total;
     for (uint32_t g = 0; g < r->guest_count; g++) {
         struct slot *guest = &ring->guest_slots[g];
-        dcache_status_t status = slot_open(dg, r->store, SLOT_REPLICA, r->guests[g], slot, bytes[g], guest);
+        dcache_status_t status = slot_open(dg, r->store, SLOT_REPLICA, r->guests[g], slot, words[g], guest);
         if (status != DCACHE_OK)
             return status;
-        status = map_at(dg, guest, (char *)area + places[g]);
+        status = map_at(dg, guest, (char *)area + place);
         if (status != DCACHE_OK) {
             munmap(guest->base, guest->bytes);
             return status;
         }
+        place += page_round(words[g]);
+        words[g] = place - page_round(words[g]);
     }
     return DCACHE_OK;
 }
 
-/* Room for one exchange with host and guests, got before anybody waits for anybody. */
-struct exchange {
-    MPI_Request *requests; /* guest_count + 1 */
-    uint64_t *sizes;       /* of the guests' shards */
-    uint64_t *places;      /* of the guests' replicas in the area */
-};
-
 /* Tell the host how much room this rank needs, hear the same from the guests; or, on the way back, tell the guests
  * where their replicas are. Said also by a rank that has failed, so that nobody waits for it. */
-static dcache_status_t talk(struct diag *dg, struct replicator *r, bool to_host, uint64_t *mine, uint64_t *guests,
-                            MPI_Request *requests)
+static dcache_status_t talk(struct diag *dg, struct replicator *r, bool to_host, uint64_t *mine, uint64_t *guests)
 {
     MPI_Comm comm = r->world->comm;
+    MPI_Request *requests = r->requests;
     int count = 0, code = MPI_SUCCESS;
 
     for (uint32_t g = 0; g < r->guest_count && code == MPI_SUCCESS; g++) {
@@ -210,17 +205,16 @@ static dcache_status_t talk(struct diag *dg, struct replicator *r, bool to_host,
     return world_check(dg, code, "MPI_Waitall");
 }
 
-static dcache_status_t prepare_slot(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t bytes,
-                                    const struct exchange *x)
+static dcache_status_t prepare_slot(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t bytes)
 {
     struct replica_ring_slot *ring = &r->ring[slot];
 
-    dcache_status_t status = talk(dg, r, true, &bytes, x->sizes, x->requests);
+    dcache_status_t status = talk(dg, r, true, &bytes, r->report);
     if (status == DCACHE_OK)
-        status = map_guests(dg, r, slot, x->sizes, x->places);
+        status = map_guests(dg, r, slot, r->report);
     status = agree(r->world, dg, NULL, status);
     if (status == DCACHE_OK)
-        status = agree(r->world, dg, NULL, talk(dg, r, false, &ring->displacement, x->places, x->requests));
+        status = agree(r->world, dg, NULL, talk(dg, r, false, &ring->displacement, r->report));
     if (status != DCACHE_OK) {
         unmap_area(r, slot);
         return status;
@@ -238,19 +232,12 @@ dcache_status_t replicate_prepare(struct diag *dg, struct replicator *r, uint32_
     if (r->transport == NULL)
         return DCACHE_OK;
     detach(r, slot);
-    size_t count = (size_t)r->guest_count + 1;
-    struct exchange x = {malloc(count * sizeof *x.requests), calloc(count, sizeof *x.sizes),
-                         calloc(count, sizeof *x.places)};
-    dcache_status_t status = DCACHE_OK;
-    if (x.requests == NULL || x.sizes == NULL || x.places == NULL)
-        status = diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %u replicas", r->guest_count);
-    status = agree(r->world, dg, NULL, status);
-    if (status == DCACHE_OK)
-        status = prepare_slot(dg, r, slot, bytes, &x);
-    free(x.requests);
-    free(x.sizes);
-    free(x.places);
-    return status;
+    return prepare_slot(dg, r, slot, bytes);
+}
+
+dcache_status_t replicate_report(struct diag *dg, struct replicator *r, uint64_t *mine)
+{
+    return talk(dg, r, false, mine, r->report);
 }
 
 dcache_status_t replicate_put(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t offset, const void *source,
@@ -286,5 +273,7 @@ void replicate_close(struct replicator *r)
     if (r->transport != NULL)
         r->transport->ops->close(r->transport);
     free(r->guests);
+    free(r->report);
+    free(r->requests);
     memset(r, 0, sizeof *r);
 }

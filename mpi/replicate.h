@@ -29,6 +29,8 @@ struct replicator {
     uint32_t host;               /**< rank that keeps my replica, or PLACEMENT_NONE */
     uint32_t *guests;            /**< ranks whose replicas I keep; owned */
     uint32_t guest_count;
+    MPI_Request *requests; /**< room for one exchange with host and guests; owned */
+    uint64_t *report;      /**< a word for each guest, for replicate_report(); owned */
     struct replica_ring_slot ring[TRANSPORT_SLOTS_MAX];
     char transport_name[16]; /**< "one-sided", "two-sided" or "none" */
     char reason[256];        /**< why that one; one line */
@@ -57,6 +59,9 @@ dcache_status_t replicate_put(struct diag *dg, struct replicator *replicator, ui
 /** As the transport's flush. */
 dcache_status_t replicate_flush(struct diag *dg, struct replicator *replicator, uint32_t slot, bool wait,
                                 bool *done) DCACHE_MUST_CHECK;
+
+/** Each host tells each of its guests a word, replicator->report[]; `mine` is my host's. Collective, not agreed. */
+dcache_status_t replicate_report(struct diag *dg, struct replicator *replicator, uint64_t *mine) DCACHE_MUST_CHECK;
 
 /** End exposure and mappings of all slots and free everything. Collective. Safe on a zeroed struct. */
 void replicate_close(struct replicator *replicator);

@@ -1,0 +1,375 @@
+#include "runtime/assemble.h"
+
+#include "io/crc64.h"
+#include "runtime/regions.h"
+#include "runtime/stage.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Bytes fetched in one go from a source. */
+#define RUN_CHUNKS 8u
+
+enum source_kind { IN_PLACE, ON_NODE, REMOTE, IN_OBJECTS };
+
+struct source {
+    enum source_kind kind;
+    struct fanin_source place; /* all but IN_OBJECTS */
+    uint64_t header_bytes;
+    int fd; /* ON_NODE: open file; else -1 */
+};
+
+/* Work in progress on one shard. */
+struct work {
+    dcache_t *dc;
+    const struct assemble_request *request;
+    struct assemble_result *result;
+    struct source *sources;
+    size_t source_count;
+    unsigned char *bad; /* per chunk: not there yet */
+    uint32_t bad_count;
+    char key[OBJECT_KEY_MAX];
+};
+
+static int compare_sources(const void *a, const void *b)
+{
+    const struct source *x = a, *y = b;
+
+    return (x->kind > y->kind) - (x->kind < y->kind); /* nearest first */
+}
+
+static void describe_source(struct work *w, const struct survey_entry *entry, struct source *source)
+{
+    const struct world *world = &w->dc->world;
+    uint32_t first = world->first_of_node[entry->node], ranks = world->first_of_node[entry->node + 1] - first;
+    bool here = entry->node == world->node;
+    bool in_place =
+        here && entry->slot.store == 0 && entry->slot.kind == SLOT_OWN && entry->slot.slot == w->request->slot;
+
+    source->kind = in_place ? IN_PLACE : here ? ON_NODE : REMOTE;
+    source->place = (struct fanin_source){world->rank_by_node[first + (uint32_t)world->rank % ranks], entry->slot.store,
+                                          entry->slot.kind, entry->slot.rank, entry->slot.slot};
+    source->header_bytes = entry->slot.header_bytes;
+    source->fd = -1;
+}
+
+static dcache_status_t find_sources(struct work *w)
+{
+    const struct survey *survey = w->request->survey;
+    uint32_t rank = (uint32_t)w->dc->world.rank;
+
+    w->sources = calloc(survey->entry_count + 1, sizeof *w->sources);
+    if (w->sources == NULL)
+        return diag_fail(&w->dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %zu sources", survey->entry_count);
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct survey_entry *entry = &survey->entries[i];
+        if (entry->slot.rank == rank && entry->slot.state == SHARD_COMPLETE &&
+            shard_same_set(&entry->slot.set, &w->request->set) && entry->node < w->dc->world.node_count)
+            describe_source(w, entry, &w->sources[w->source_count++]);
+    }
+    qsort(w->sources, w->source_count, sizeof *w->sources, compare_sources);
+    if (w->request->in_objects.bytes > 0 && w->dc->objects != NULL)
+        w->sources[w->source_count++] = (struct source){.kind = IN_OBJECTS, .fd = -1};
+    return DCACHE_OK;
+}
+
+static dcache_status_t open_local(struct work *w, struct source *source)
+{
+    const struct fanin_source *place = &source->place;
+    struct slot slot = {.fd = -1};
+
+    if (source->fd >= 0)
+        return DCACHE_OK;
+    dcache_status_t status = slot_open_read(&w->dc->diag, &w->request->survey->stores[place->store], place->kind,
+                                            place->rank, place->slot, &slot);
+    if (status == DCACHE_OK)
+        source->fd = slot.fd; /* kept; the source closes it */
+    return status;
+}
+
+/* Read a range from a source; any failure means: try the next. */
+static dcache_status_t read_source(struct work *w, struct source *source, uint64_t offset, void *buffer, uint64_t bytes)
+{
+    struct diag *dg = &w->dc->diag;
+    dcache_status_t status;
+
+    switch (source->kind) {
+    case REMOTE:
+        w->result->bytes_remote += bytes;
+        return fanin_read(dg, w->request->fanin, &source->place, offset, buffer, bytes);
+    case IN_OBJECTS:
+        w->result->bytes_objects += bytes;
+        status = w->dc->objects->ops->get(w->dc->objects, dg, w->key, NULL, offset, buffer, bytes);
+        struct agree_idle idle = fanin_idle(w->request->fanin);
+        idle.progress(idle.context);
+        return status;
+    case IN_PLACE:
+    case ON_NODE:
+    default:
+        status = open_local(w, source);
+        if (status == DCACHE_OK && pread(source->fd, buffer, bytes, (off_t)offset) != (ssize_t)bytes)
+            status = DCACHE_ERR_IO;
+        return status;
+    }
+}
+
+static bool header_fits(const struct work *w, const struct shard_header *header)
+{
+    return shard_same_set(&header->set, &w->request->set) && header->rank == (uint32_t)w->dc->world.rank &&
+           strcmp(header->job, w->dc->job) == 0;
+}
+
+/* The object's size and digest are vouched for by the manifest. */
+static bool object_fits(const struct work *w, const struct shard_header *header, const void *encoded)
+{
+    const struct manifest_shard *shard = &w->request->in_objects;
+
+    return header->file_bytes == shard->bytes && shard_image_crc(header, encoded) == shard->crc;
+}
+
+static dcache_status_t object_header_bytes(struct work *w, struct source *source)
+{
+    unsigned char fixed[SHARD_FIXED_BYTES];
+    struct shard_header header;
+
+    dcache_status_t status = read_source(w, source, 0, fixed, sizeof fixed);
+    memset(&header, 0, sizeof header);
+    if (status == DCACHE_OK)
+        status = shard_decode_fixed(&w->dc->diag, fixed, sizeof fixed, &header);
+    if (status == DCACHE_OK)
+        source->header_bytes = header.header_bytes;
+    return status;
+}
+
+static dcache_status_t read_header(struct work *w, struct source *source, struct shard_header *header)
+{
+    dcache_status_t status = DCACHE_OK;
+
+    if (source->kind == IN_OBJECTS && source->header_bytes == 0)
+        status = object_header_bytes(w, source);
+    if (status != DCACHE_OK)
+        return status;
+    void *encoded = malloc(source->header_bytes);
+    if (encoded == NULL)
+        return diag_fail(&w->dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a shard header of %llu bytes",
+                         (unsigned long long)source->header_bytes);
+    status = read_source(w, source, 0, encoded, source->header_bytes);
+    if (status == DCACHE_OK)
+        status = shard_decode(&w->dc->diag, encoded, source->header_bytes, header);
+    if (status == DCACHE_OK &&
+        (!header_fits(w, header) || (source->kind == IN_OBJECTS && !object_fits(w, header, encoded)))) {
+        shard_header_free(header);
+        status = DCACHE_ERR_CORRUPT;
+    }
+    free(encoded);
+    return status;
+}
+
+/* The header from the nearest source that has a good one; sources without are left out from then on. */
+static dcache_status_t find_header(struct work *w)
+{
+    struct shard_header header;
+
+    while (w->source_count > 0) {
+        memset(&header, 0, sizeof header);
+        if (read_header(w, &w->sources[0], &header) == DCACHE_OK) {
+            w->result->header = header;
+            return DCACHE_OK;
+        }
+        if (w->sources[0].fd >= 0)
+            close(w->sources[0].fd);
+        memmove(w->sources, w->sources + 1, --w->source_count * sizeof *w->sources);
+    }
+    return diag_fail(
+        &w->dc->diag, DCACHE_ERR_CORRUPT, "no readable copy of this rank's shard of step %llu is left in node stores%s",
+        (unsigned long long)w->request->set.step, w->request->in_objects.bytes > 0 ? " or object store" : "");
+}
+
+/* The slot's file may hold another complete step: that one is kept until this one is whole on every rank. */
+static bool slot_is_taken(const struct work *w)
+{
+    const struct survey *survey = w->request->survey;
+
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct survey_entry *entry = &survey->entries[i];
+        if (entry->node == w->dc->world.node && entry->slot.store == 0 && entry->slot.kind == SLOT_OWN &&
+            entry->slot.rank == (uint32_t)w->dc->world.rank && entry->slot.slot == w->request->slot)
+            return entry->slot.state == SHARD_COMPLETE && !shard_same_set(&entry->slot.set, &w->request->set);
+    }
+    return false;
+}
+
+static dcache_status_t open_image(struct work *w)
+{
+    struct assemble_result *result = w->result;
+    uint32_t rank = (uint32_t)w->dc->world.rank;
+    dcache_status_t status = DCACHE_ERR_NO_SPACE;
+
+    result->at = slot_is_taken(w) ? w->dc->slots : w->request->slot;
+    if (result->at != w->request->slot)
+        status = slot_open(&w->dc->diag, &w->dc->store, SLOT_OWN, rank, result->at, result->header.file_bytes,
+                           &result->image);
+    if (status == DCACHE_ERR_NO_SPACE) { /* no room beside it: better to lose the other step than this one */
+        result->at = w->request->slot;
+        status = slot_open(&w->dc->diag, &w->dc->store, SLOT_OWN, rank, result->at, result->header.file_bytes,
+                           &result->image);
+    }
+    return status;
+}
+
+static bool chunk_good(const struct work *w, uint32_t index)
+{
+    const struct shard_header *header = &w->result->header;
+    const char *data = (const char *)w->result->image.base + shard_chunk_offset(header, index);
+
+    return crc64_update(0, data, shard_chunk_length(header, index)) == header->chunk_crc[index];
+}
+
+static void verify_in_place(struct work *w)
+{
+    struct agree_idle idle = fanin_idle(w->request->fanin);
+
+    for (uint32_t i = 0; i < w->result->header.chunk_count; i++) {
+        if (chunk_good(w, i)) {
+            w->bad[i] = 0;
+            w->bad_count--;
+        }
+        if (i % RUN_CHUNKS == 0)
+            idle.progress(idle.context);
+    }
+    w->result->repaired = w->bad_count;
+}
+
+/* Chunks [first, end) from one source; keeps what verifies. */
+static void fill_run(struct work *w, struct source *source, uint32_t first, uint32_t end)
+{
+    const struct shard_header *header = &w->result->header;
+    uint64_t offset = shard_chunk_offset(header, first);
+    uint64_t bytes = shard_chunk_offset(header, end - 1) + shard_chunk_length(header, end - 1) - offset;
+
+    if (read_source(w, source, offset, (char *)w->result->image.base + offset, bytes) != DCACHE_OK)
+        return;
+    for (uint32_t i = first; i < end; i++) {
+        if (chunk_good(w, i)) {
+            w->bad[i] = 0;
+            w->bad_count--;
+        }
+    }
+}
+
+static void fill_from(struct work *w, struct source *source)
+{
+    uint32_t count = w->result->header.chunk_count;
+
+    for (uint32_t i = 0; i < count && w->bad_count > 0;) {
+        uint32_t end = i;
+        while (end < count && end - i < RUN_CHUNKS && w->bad[end])
+            end++;
+        if (end > i)
+            fill_run(w, source, i, end);
+        i = end > i ? end : i + 1;
+    }
+}
+
+static dcache_status_t missing_text(struct work *w)
+{
+    uint32_t first = 0;
+
+    while (!w->bad[first])
+        first++;
+    return diag_fail(
+        &w->dc->diag, DCACHE_ERR_CORRUPT,
+        "%u of %u chunks of this rank's shard of step %llu, the first of them chunk %u, are lost or corrupt "
+        "in all of its %zu copies",
+        w->bad_count, w->result->header.chunk_count, (unsigned long long)w->request->set.step, first, w->source_count);
+}
+
+static dcache_status_t fill_image(struct work *w)
+{
+    struct assemble_result *result = w->result;
+    uint32_t count = result->header.chunk_count;
+    bool in_place = w->source_count > 0 && w->sources[0].kind == IN_PLACE && result->at == w->request->slot;
+
+    w->bad = malloc((size_t)count + 1);
+    if (w->bad == NULL)
+        return diag_fail(&w->dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %u chunks", count);
+    memset(w->bad, 1, count);
+    w->bad_count = count;
+    if (in_place)
+        verify_in_place(w);
+    else
+        memset(result->image.base, 0, SHARD_FIXED_BYTES);
+    for (size_t s = in_place ? 1 : 0; s < w->source_count && w->bad_count > 0; s++)
+        fill_from(w, &w->sources[s]);
+    if (w->bad_count > 0)
+        return missing_text(w);
+    atomic_thread_fence(memory_order_seq_cst); /* data before header, always */
+    result->header.state = SHARD_COMPLETE;
+    shard_encode(&result->header, result->image.base);
+    return DCACHE_OK;
+}
+
+dcache_status_t assemble(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
+{
+    struct work w = {.dc = dc, .request = request, .result = result};
+
+    memset(result, 0, sizeof *result);
+    result->image.fd = -1;
+    manifest_shard_key(w.key, dc->job, request->set.step, (uint32_t)dc->world.rank);
+    dcache_status_t status = diag_failpoint(&dc->diag, "restart.assemble");
+    if (status == DCACHE_OK)
+        status = find_sources(&w);
+    if (status == DCACHE_OK)
+        status = find_header(&w);
+    if (status == DCACHE_OK)
+        status = open_image(&w);
+    if (status == DCACHE_OK)
+        status = fill_image(&w);
+    for (size_t s = 0; s < w.source_count; s++) {
+        if (w.sources[s].fd >= 0)
+            close(w.sources[s].fd);
+    }
+    free(w.sources);
+    free(w.bad);
+    if (status != DCACHE_OK)
+        assemble_release(dc, result);
+    return status;
+}
+
+dcache_status_t assemble_adopt(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
+{
+    struct ring_slot *ring = &dc->ring[request->slot];
+
+    if (result->at != request->slot) {
+        dcache_status_t status =
+            slot_rename(&dc->diag, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, result->at, request->slot);
+        if (status != DCACHE_OK)
+            return status;
+        result->at = request->slot;
+    }
+    stage_release(ring);
+    ring->own = result->image;
+    ring->header = result->header;
+    ring->layout = regions_equal(dc, &ring->header) ? dc->layout : 0;
+    memset(result, 0, sizeof *result);
+    result->image.fd = -1;
+    return stage_order(dc, ring);
+}
+
+void assemble_release(dcache_t *dc, struct assemble_result *result)
+{
+    struct diag quiet = dc->diag;
+
+    if (result->image.base == NULL)
+        return;
+    slot_close(&result->image);
+    shard_header_free(&result->header);
+    if (result->at >= dc->slots &&
+        slot_remove(&quiet, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, result->at) != DCACHE_OK)
+        diag_log(&dc->diag, DIAG_DEBUG, "%s", quiet.text);
+    memset(result, 0, sizeof *result);
+    result->image.fd = -1;
+}

@@ -1,0 +1,237 @@
+/* dcache_checkpoint() and dcache_checkpoint_begin(): choose a slot, make it fit, one pass over the application's memory
+ * into own copy and replica, agree. Between two agreements nothing returns: a rank that has failed goes on to the next
+ * one and tells there. */
+#include "runtime/cleanup.h"
+#include "runtime/levels.h"
+#include "runtime/replication.h"
+#include "runtime/stage.h"
+
+#include <time.h>
+
+#define BLOCK_SLICE_S 0.05
+
+/* What the ranks know together of the ring, from one agreement. */
+struct ring_view {
+    uint64_t sequence; /* of the step to be taken */
+    uint64_t worth[TRANSPORT_SLOTS_MAX];
+    bool pending[TRANSPORT_SLOTS_MAX]; /* being drained */
+    bool stalled[TRANSPORT_SLOTS_MAX]; /* being drained, without success for now */
+    bool misfit[TRANSPORT_SLOTS_MAX];  /* the image must be made anew on some rank */
+};
+
+/* Larger than any before, also than those of a run whose stores were all lost: the clock is a hint, what was seen
+ * rules. */
+static uint64_t propose_sequence(const dcache_t *dc)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+    return now > dc->last_sequence ? now : dc->last_sequence + 1;
+}
+
+static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, struct ring_view *view)
+{
+    int64_t values[3 + 4 * TRANSPORT_SLOTS_MAX];
+    int n = 3;
+
+    values[0] = (int64_t)step;
+    values[1] = -(int64_t)step;
+    values[2] = (int64_t)propose_sequence(dc);
+    for (uint32_t k = 0; k < dc->slots; k++) {
+        enum drain_state state = drain_thread_slot_state(dc->drain, k);
+        values[n++] = (int64_t)dc->ring[k].worth;
+        values[n++] = state == DRAIN_PENDING;
+        values[n++] = state == DRAIN_RETRYING;
+        values[n++] = dc->ring[k].layout != dc->layout || dc->ring[k].own.base == NULL;
+    }
+    dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, local, values, n);
+    if (status != DCACHE_OK)
+        return status;
+    if (values[0] != -values[1])
+        return diag_fail(&dc->diag, DCACHE_ERR_MISMATCH,
+                         "the ranks gave different steps, %lld to %lld: every rank must checkpoint the same one",
+                         (long long)-values[1], (long long)values[0]);
+    view->sequence = (uint64_t)values[2];
+    for (uint32_t k = 0; k < dc->slots; k++) {
+        view->worth[k] = (uint64_t)values[3 + 4 * k];
+        view->pending[k] = values[4 + 4 * k] != 0;
+        view->stalled[k] = values[5 + 4 * k] != 0;
+        view->misfit[k] = values[6 + 4 * k] != 0;
+    }
+    return DCACHE_OK;
+}
+
+/* The least worth slot that may be overwritten: never the newest complete step, and with `draining` false none that is
+ * still being drained. -1 when there is none. */
+static int least_slot(const dcache_t *dc, const struct ring_view *view, bool draining)
+{
+    uint32_t newest = 0;
+    int best = -1;
+
+    for (uint32_t k = 1; k < dc->slots; k++)
+        newest = view->worth[k] > view->worth[newest] ? k : newest;
+    for (uint32_t k = 0; k < dc->slots; k++) {
+        bool protected = k == newest && view->worth[k] > 0;
+        bool busy = view->worth[k] > 0 && (view->pending[k] || view->stalled[k]);
+        if (!protected && (draining || !busy) && (best < 0 || view->worth[k] < view->worth[best]))
+            best = (int)k;
+    }
+    return best;
+}
+
+/* The option when_full decides what happens when every slot but the newest waits for the object store. Blocking ends,
+ * too, when the store has stopped taking anything: the application computes on. */
+static dcache_status_t choose_slot(dcache_t *dc, uint64_t step, struct ring_view *view, dcache_status_t local,
+                                   uint32_t *slot)
+{
+    for (;;) {
+        dcache_status_t status = look(dc, step, local, view);
+        if (status != DCACHE_OK)
+            return status;
+        int free_slot = least_slot(dc, view, false), oldest = least_slot(dc, view, true);
+        if (free_slot < 0 && dc->options.when_full == WHEN_FULL_SKIP)
+            return DCACHE_SKIPPED;
+        if (free_slot >= 0 || dc->options.when_full == WHEN_FULL_REPLACE || view->stalled[oldest]) {
+            *slot = (uint32_t)(free_slot >= 0 ? free_slot : oldest);
+            if (free_slot < 0 && dc->world.rank == 0)
+                diag_log(&dc->diag, DIAG_WARNING, "step %llu is replaced before it was durable",
+                         (unsigned long long)dc->ring[oldest].header.set.step);
+            return DCACHE_OK;
+        }
+        drain_thread_wait(dc->drain, BLOCK_SLICE_S);
+    }
+}
+
+/* Make the slot's images, here and at the host, fit the regions. Collective, agreed. */
+static dcache_status_t fit_slot(dcache_t *dc, uint32_t slot)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+
+    ring->level = DCACHE_LEVEL_NONE;
+    dcache_status_t status = stage_create(dc, ring, slot);
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK)
+        status = replicate_prepare(&dc->diag, &dc->replicator, slot, ring->header.file_bytes);
+    if (status != DCACHE_OK)
+        ring->layout = 0; /* half made: anew next time */
+    return status;
+}
+
+/* Own copy and replica chunk by chunk, so that the put of one overlaps with the copying of the next. */
+static dcache_status_t stage_and_put(dcache_t *dc, uint32_t slot)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+    bool replicate = levels_can_replicate(dc);
+    dcache_status_t status = replicate ? replication_mark(dc) : DCACHE_OK;
+
+    for (uint32_t i = 0; status == DCACHE_OK && i < ring->header.chunk_count; i++) {
+        stage_chunk(dc, ring, i, false);
+        if (replicate)
+            status = replication_put_chunk(dc, i);
+    }
+    if (status == DCACHE_OK)
+        status = diag_failpoint(&dc->diag, "checkpoint.header");
+    if (status != DCACHE_OK)
+        return status;
+    stage_finish(ring);
+    if (replicate) {
+        replication_advance(dc, true);
+        status = dc->replicating.status;
+    }
+    return status;
+}
+
+static dcache_status_t stage_only(dcache_t *dc, struct ring_slot *ring)
+{
+    for (uint32_t i = 0; i < ring->header.chunk_count; i++)
+        stage_chunk(dc, ring, i, true);
+    dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.header");
+    if (status == DCACHE_OK)
+        stage_finish(ring);
+    return status;
+}
+
+static dcache_status_t save(dcache_t *dc, uint32_t slot, const struct shard_set *set, bool background)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+
+    ring->level = DCACHE_LEVEL_NONE;
+    dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.stage");
+    stage_begin(ring, set);
+    replication_start(dc, slot);
+    if (status == DCACHE_OK)
+        status = background ? stage_only(dc, ring) : stage_and_put(dc, slot);
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status != DCACHE_OK) {
+        struct diag quiet = dc->diag;
+        stage_invalidate(ring);
+        replication_invalidate(dc, slot);
+        (void)!agree(&dc->world, &quiet, &dc->replicator.idle, DCACHE_OK); /* serve until all have done the same */
+        return status;
+    }
+    levels_staged(dc, slot);
+    dc->replicating.active = background && levels_can_replicate(dc);
+    if (!background && levels_can_replicate(dc))
+        levels_replicated(dc, slot, DCACHE_OK);
+    return DCACHE_OK;
+}
+
+static dcache_status_t check(dcache_t *dc, uint64_t step)
+{
+    if (step > DCACHE_STEP_MAX)
+        return diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu is larger than %llu (DCACHE_STEP_MAX)",
+                         (unsigned long long)step, (unsigned long long)DCACHE_STEP_MAX);
+    return diag_failpoint(&dc->diag, "checkpoint.begin");
+}
+
+static bool drain_wanted(const dcache_t *dc)
+{
+    int64_t every = dc->options.drain_every;
+
+    return dc->objects != NULL && every > 0 && dc->taken % (uint64_t)every == 0;
+}
+
+static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
+{
+    struct ring_view view;
+    uint32_t slot = 0;
+
+    if (dc->broken)
+        return diag_fail(&dc->diag, DCACHE_ERR_STATE, "MPI has failed on this handle: only dcache_close() is left");
+    if (replication_finish(dc) != DCACHE_OK && dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_WARNING, "the step before stays on its nodes only: %s", dc->diag.text);
+    dcache_status_t status = choose_slot(dc, step, &view, check(dc, step), &slot);
+    if (status != DCACHE_OK)
+        return status;
+    drain_thread_drop(dc->drain, slot);
+    drain_thread_pause(dc->drain, true);
+    dc->last_sequence = view.sequence;
+    struct shard_set set = {step, view.sequence, dc->epoch, (uint32_t)dc->world.size};
+    if (view.misfit[slot])
+        status = fit_slot(dc, slot);
+    if (status == DCACHE_OK) {
+        dc->ring[slot].to_drain = drain_wanted(dc);
+        status = save(dc, slot, &set, background);
+    }
+    drain_thread_pause(dc->drain, false);
+    if (status == DCACHE_OK) {
+        dc->taken++;
+        cleanup_after(dc, slot);
+    }
+    return status;
+}
+
+dcache_status_t dcache_checkpoint(dcache_t *dc, uint64_t step)
+{
+    if (dc == NULL)
+        return DCACHE_ERR_INVALID;
+    return context_finish(dc, "dcache_checkpoint", take(dc, step, false));
+}
+
+dcache_status_t dcache_checkpoint_begin(dcache_t *dc, uint64_t step)
+{
+    if (dc == NULL)
+        return DCACHE_ERR_INVALID;
+    return context_finish(dc, "dcache_checkpoint_begin", take(dc, step, true));
+}

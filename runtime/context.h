@@ -1,0 +1,74 @@
+/**
+ * The handle: everything a dcache_t is made of. Modules of this floor share it; each says in its header which part it
+ * keeps up to date.
+ */
+#ifndef DCACHE_RUNTIME_CONTEXT_H
+#define DCACHE_RUNTIME_CONTEXT_H
+
+#include "io/object_store.h"
+#include "mpi/replicate.h"
+#include "runtime/drain_thread.h"
+#include "runtime/options.h"
+
+/** A protected piece of the application's memory (runtime/regions.c). */
+struct region {
+    struct shard_region shape; /**< offset unused */
+    void *memory;              /**< the application's */
+};
+
+/** One ring slot: the own shard image and what is known of the step in it. The same step is in the same ring slot on
+ * every rank; all but `own`, `header` and `order` is equal on all ranks, too. */
+struct ring_slot {
+    struct slot own;            /**< mapped image; base NULL when there is none yet */
+    struct shard_header header; /**< of that image */
+    uint32_t *order;            /**< indexes of header.regions by ascending offset, empty regions left out; owned */
+    uint32_t order_count;
+    uint64_t layout; /**< value of dcache.layout that the image was made for; 0 = none (local) */
+    uint64_t worth; /**< how much to keep it: sequence of the complete step in it, 0 = nothing (local, agreed by max) */
+    dcache_level_t level;        /**< STAGED or REPLICATED once agreed; NONE = no usable step */
+    bool durable;                /**< the manifest is known to be there */
+    bool to_drain;               /**< its step is meant for the object store */
+    dcache_status_t replication; /**< why it is not REPLICATED, if that failed */
+};
+
+/** The replication under way behind the computation (runtime/replication.c). */
+struct replication {
+    bool active; /**< equal on all ranks */
+    uint32_t slot;
+    int phase;
+    uint32_t next_chunk;
+    dcache_status_t status;
+    unsigned char mark[SHARD_FIXED_BYTES]; /**< the WRITING header while it is put */
+};
+
+struct dcache {
+    struct diag diag;
+    struct options options;
+    char job[64];
+    char program[64];
+    struct world world;
+    struct placement placement;
+    struct node_store store;
+    struct replicator replicator;
+    struct object_store *objects; /**< NULL when there is none */
+    char store_url[OBJECT_URL_MAX];
+    struct drain_thread *drain; /**< on drain ranks, when there is an object store */
+
+    struct region *regions;
+    uint32_t region_count, region_room;
+    uint64_t layout; /**< grows with every change of names, types or shapes */
+
+    struct ring_slot ring[TRANSPORT_SLOTS_MAX];
+    uint32_t slots;
+    struct replication replicating;
+    uint64_t epoch;         /**< random number of this handle, the same on all ranks */
+    uint64_t last_sequence; /**< largest ever seen */
+    uint64_t taken;         /**< checkpoints taken by this handle */
+    bool clean_due;         /**< slots of former placements may lie in the stores */
+    bool broken;            /**< MPI failed: only close is left */
+};
+
+/** Every collective call ends here: log once what the call came to, and remember when the MPI is gone. */
+dcache_status_t context_finish(dcache_t *dc, const char *call, dcache_status_t status);
+
+#endif

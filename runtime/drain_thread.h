@@ -1,0 +1,60 @@
+/**
+ * The drain thread of a drain rank: streams shards to the object store behind the computation, tries again when the
+ * store fails, and never bothers the application. One entry per ring slot. Knows no MPI.
+ *
+ * All functions are called from the application's thread.
+ */
+#ifndef DCACHE_RUNTIME_DRAIN_THREAD_H
+#define DCACHE_RUNTIME_DRAIN_THREAD_H
+
+#include "io/drain.h"
+
+struct drain_thread;
+
+enum drain_state {
+    DRAIN_NONE,     /**< nothing was submitted for the slot, or it was dropped */
+    DRAIN_PENDING,  /**< waiting or under way */
+    DRAIN_RETRYING, /**< the last attempt failed; it will be tried again */
+    DRAIN_FAILED,   /**< given up for good (another run's step, corrupt shard); the text says why */
+    DRAIN_STORED,   /**< this rank's part is stored; others' parts are missing */
+    DRAIN_DURABLE   /**< the manifest is there */
+};
+
+/** One shard this thread drains, of any step: its rank and which copy of it this node has. */
+struct drain_duty {
+    uint32_t rank;
+    enum slot_kind kind;
+};
+
+/**
+ * Start. `objects` and `store` are borrowed until stop; `duties` is copied.
+ * @param name  of this drainer, unique in the job
+ */
+dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char *name, struct object_store *objects,
+                                   const struct node_store *store, const struct drain_duty *duties, size_t duty_count,
+                                   struct drain_thread **thread) DCACHE_MUST_CHECK;
+
+/** Drain the step of `set` in ring slot `slot`, which replaces what was submitted for that slot before. */
+void drain_thread_submit(struct drain_thread *thread, const struct shard_set *set, uint32_t slot);
+
+/** The state of a slot's entry if it is of this set, else DRAIN_NONE. `text` (DIAG_TEXT_MAX, may be NULL) gets the last
+ * failure. A NULL thread has no entries. */
+enum drain_state drain_thread_state(struct drain_thread *thread, const struct shard_set *set, uint32_t slot,
+                                    char *text);
+
+/** The state of whatever is in the slot's entry. */
+enum drain_state drain_thread_slot_state(struct drain_thread *thread, uint32_t slot);
+
+/** Give the slot's entry up; returns at once, what is being read is verified and will not match any more. */
+void drain_thread_drop(struct drain_thread *thread, uint32_t slot);
+
+/** Wait until some entry changes its state, at most so long. */
+void drain_thread_wait(struct drain_thread *thread, double seconds);
+
+/** Hold back while a checkpoint uses memory and network. */
+void drain_thread_pause(struct drain_thread *thread, bool pause);
+
+/** Cancel what is under way, join, free. NULL is allowed. */
+void drain_thread_stop(struct drain_thread *thread);
+
+#endif

@@ -1,0 +1,202 @@
+#include "runtime/levels.h"
+
+#include "runtime/replication.h"
+
+#include <stdio.h>
+
+#define WAIT_SLICE_S 0.05
+
+bool levels_can_replicate(const dcache_t *dc)
+{
+    return dc->world.node_count > 1;
+}
+
+static void start_drain(dcache_t *dc, uint32_t slot)
+{
+    if (dc->ring[slot].to_drain)
+        drain_thread_submit(dc->drain, &dc->ring[slot].header.set, slot);
+}
+
+void levels_staged(dcache_t *dc, uint32_t slot)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+
+    ring->level = DCACHE_STAGED;
+    ring->worth = ring->header.set.sequence;
+    ring->replication = DCACHE_OK;
+    ring->durable = false;
+    if (!levels_can_replicate(dc))
+        start_drain(dc, slot);
+}
+
+void levels_replicated(dcache_t *dc, uint32_t slot, dcache_status_t status)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+
+    ring->replication = status;
+    if (status != DCACHE_OK) /* drain ranks may count on the replica: without it the step stays on its nodes */
+        return;
+    ring->level = DCACHE_REPLICATED;
+    start_drain(dc, slot);
+}
+
+dcache_status_t levels_ask(dcache_t *dc, uint32_t slot, struct levels_drain *drain)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+    enum drain_state state = drain_thread_state(dc->drain, &ring->header.set, slot, NULL);
+    int64_t values[3] = {state == DRAIN_DURABLE || ring->durable, state == DRAIN_PENDING,
+                         state == DRAIN_RETRYING || state == DRAIN_FAILED};
+
+    dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, DCACHE_OK, values, 3);
+    if (status != DCACHE_OK)
+        return status;
+    ring->durable = values[0] != 0;
+    *drain = (struct levels_drain){values[0] != 0, values[1] != 0, values[2] != 0};
+    return DCACHE_OK;
+}
+
+dcache_status_t levels_drain_failure(dcache_t *dc, uint32_t slot)
+{
+    char text[DIAG_TEXT_MAX] = "";
+    enum drain_state state = drain_thread_state(dc->drain, &dc->ring[slot].header.set, slot, text);
+    dcache_status_t status = DCACHE_OK;
+
+    if (state == DRAIN_RETRYING || state == DRAIN_FAILED)
+        status = diag_fail(&dc->diag, DCACHE_ERR_STORE, "step %llu is not durable: %.900s",
+                           (unsigned long long)dc->ring[slot].header.set.step, text);
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK) /* it has recovered between the two questions */
+        status = diag_fail(&dc->diag, DCACHE_ERR_STORE, "step %llu is not durable yet; ask again",
+                           (unsigned long long)dc->ring[slot].header.set.step);
+    return status;
+}
+
+/* The ring slot of a step, the newest attempt if there are several; -1 when there is none. Equal on all ranks. */
+static int find_slot(const dcache_t *dc, uint64_t step)
+{
+    int best = -1;
+
+    for (uint32_t k = 0; k < dc->slots; k++) {
+        const struct ring_slot *ring = &dc->ring[k];
+        if (ring->level == DCACHE_LEVEL_NONE || ring->header.set.step != step)
+            continue;
+        if (best < 0 || ring->header.set.sequence > dc->ring[best].header.set.sequence)
+            best = (int)k;
+    }
+    return best;
+}
+
+/* The question must be the same everywhere before anyone acts on it. */
+static dcache_status_t agree_question(dcache_t *dc, uint64_t step, int level, bool bad_pointer)
+{
+    int64_t values[4] = {(int64_t)step, -(int64_t)step, level, -level};
+    dcache_status_t status = DCACHE_OK;
+
+    if (dc->broken)
+        return diag_fail(&dc->diag, DCACHE_ERR_STATE, "MPI has failed on this handle: only dcache_close() is left");
+    if (bad_pointer || level < DCACHE_STAGED || level > DCACHE_DURABLE || step > DCACHE_STEP_MAX)
+        status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu, level %d or a NULL pointer is not allowed here",
+                           (unsigned long long)step, level);
+    status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, status, values, 4);
+    if (status == DCACHE_OK && (values[0] != -values[1] || values[2] != -values[3]))
+        status = diag_fail(&dc->diag, DCACHE_ERR_MISMATCH, "the ranks asked for different steps or levels");
+    return status;
+}
+
+static dcache_status_t wait_replicated(dcache_t *dc, uint32_t slot)
+{
+    if (!levels_can_replicate(dc))
+        return diag_fail(
+            &dc->diag, DCACHE_ERR_LEVEL,
+            "REPLICATED cannot be reached: all ranks are on one node; run on two or more, or set node_size "
+            "to try virtual nodes");
+    if (dc->replicating.active && dc->replicating.slot == slot)
+        return replication_finish(dc);
+    if (dc->ring[slot].level >= DCACHE_REPLICATED)
+        return DCACHE_OK;
+    return diag_fail(&dc->diag, dc->ring[slot].replication != DCACHE_OK ? dc->ring[slot].replication : DCACHE_ERR_LEVEL,
+                     "the replication of step %llu has failed", (unsigned long long)dc->ring[slot].header.set.step);
+}
+
+static dcache_status_t wait_durable(dcache_t *dc, uint32_t slot)
+{
+    struct levels_drain drain;
+
+    if (dc->replicating.active && dc->replicating.slot == slot) {
+        dcache_status_t status = replication_finish(dc);
+        if (status != DCACHE_OK)
+            return status;
+    }
+    for (;;) {
+        dcache_status_t status = levels_ask(dc, slot, &drain);
+        if (status != DCACHE_OK || drain.durable)
+            return status;
+        if (drain.failing)
+            return levels_drain_failure(dc, slot);
+        if (!drain.pending)
+            return diag_fail(
+                &dc->diag, DCACHE_ERR_LEVEL,
+                "DURABLE cannot be reached by step %llu: it is not drained (options store and drain_every), "
+                "or its replication failed",
+                (unsigned long long)dc->ring[slot].header.set.step);
+        drain_thread_wait(dc->drain, WAIT_SLICE_S);
+    }
+}
+
+static dcache_status_t wait_level(dcache_t *dc, uint64_t step, dcache_level_t level)
+{
+    dcache_status_t status = agree_question(dc, step, (int)level, false);
+
+    if (status != DCACHE_OK)
+        return status;
+    int slot = find_slot(dc, step);
+    if (slot < 0)
+        return DCACHE_NOT_FOUND;
+    if (level == DCACHE_REPLICATED)
+        return wait_replicated(dc, (uint32_t)slot);
+    return level == DCACHE_DURABLE ? wait_durable(dc, (uint32_t)slot) : DCACHE_OK;
+}
+
+dcache_status_t dcache_wait(dcache_t *dc, uint64_t step, dcache_level_t level)
+{
+    if (dc == NULL)
+        return DCACHE_ERR_INVALID;
+    return context_finish(dc, "dcache_wait", wait_level(dc, step, level));
+}
+
+/* Move on a little; when every rank's part is done, the step is REPLICATED. */
+static dcache_status_t test_replication(dcache_t *dc)
+{
+    int64_t unfinished = !replication_advance(dc, false);
+
+    dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, DCACHE_OK, &unfinished, 1);
+    if (status != DCACHE_OK || unfinished)
+        return status;
+    return replication_finish(dc);
+}
+
+static dcache_status_t test_level(dcache_t *dc, uint64_t step, dcache_level_t *level)
+{
+    struct levels_drain drain;
+
+    dcache_status_t status = agree_question(dc, step, DCACHE_STAGED, level == NULL);
+    if (status != DCACHE_OK)
+        return status;
+    int slot = find_slot(dc, step);
+    if (slot < 0)
+        return DCACHE_NOT_FOUND;
+    if (dc->replicating.active)
+        status = test_replication(dc);
+    if (status == DCACHE_OK)
+        status = levels_ask(dc, (uint32_t)slot, &drain);
+    if (status == DCACHE_OK)
+        *level = drain.durable ? DCACHE_DURABLE : dc->ring[slot].level;
+    return status;
+}
+
+dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level)
+{
+    if (dc == NULL)
+        return DCACHE_ERR_INVALID;
+    return context_finish(dc, "dcache_test", test_level(dc, step, level));
+}

@@ -1,0 +1,424 @@
+/* dcache_open() and dcache_close(). */
+#include "io/run_info.h"
+#include "runtime/levels.h"
+#include "runtime/replication.h"
+#include "runtime/stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_SLICE_S 0.05
+
+/* What rank 0 finds out and tells the others, so that options and credentials need be in one place only. Plain data. */
+struct boot {
+    struct options options;
+    struct object_credentials credentials;
+    char store_url[OBJECT_URL_MAX];
+    uint64_t epoch;
+};
+
+dcache_status_t context_finish(dcache_t *dc, const char *call, dcache_status_t status)
+{
+    if (status == DCACHE_ERR_MPI)
+        dc->broken = true;
+    if (status < 0 && (dc->world.rank == 0 || status == DCACHE_ERR_MPI))
+        diag_log(&dc->diag, DIAG_ERROR, "%s: %s: %s", call, dcache_strerror(status), dc->diag.text);
+    return status;
+}
+
+static void find_program(char *name, size_t room)
+{
+    char path[512] = "";
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    const char *base = length > 0 ? strrchr(path, '/') : NULL;
+
+    snprintf(name, room, "%.60s", base != NULL ? base + 1 : "an MPI program");
+}
+
+static dcache_status_t load_boot(struct diag *dg, const char *config_file, struct boot *boot)
+{
+    dcache_status_t status = options_load(dg, config_file, &boot->options);
+
+    if (status != DCACHE_OK)
+        return status;
+    if (strcmp(boot->options.store, "none") != 0) {
+        status = object_store_resolve(dg, boot->options.store, boot->store_url, &boot->credentials);
+        if (status != DCACHE_OK)
+            return status;
+    }
+    if (getrandom(&boot->epoch, sizeof boot->epoch, 0) != (ssize_t)sizeof boot->epoch)
+        return diag_fail(dg, DCACHE_ERR_INTERNAL, "the system has no random numbers for the epoch");
+    return DCACHE_OK;
+}
+
+static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct boot *boot)
+{
+    dcache_status_t status = DCACHE_OK;
+
+    memset(boot, 0, sizeof *boot);
+    if (dc->world.rank == 0)
+        status = load_boot(&dc->diag, config_file, boot);
+    status = agree(&dc->world, &dc->diag, NULL, status);
+    if (status == DCACHE_OK)
+        status = world_check(&dc->diag, MPI_Bcast(boot, (int)sizeof *boot, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast");
+    if (status != DCACHE_OK)
+        return status;
+    dc->options = boot->options;
+    dc->epoch = boot->epoch;
+    dc->slots = (uint32_t)boot->options.slots;
+    memcpy(dc->store_url, boot->store_url, sizeof dc->store_url);
+    options_job_name(&dc->options, dc->job);
+    diag_init(&dc->diag, dc->job, dc->world.rank, (enum diag_level)dc->options.log);
+    return DCACHE_OK;
+}
+
+static dcache_status_t place(dcache_t *dc)
+{
+    const struct placement_input input = {
+        .node_count = dc->world.node_count,
+        .rank_count = (uint32_t)dc->world.size,
+        .node_of_rank = dc->world.node_of_rank,
+        .drain_ranks_per_node = (uint32_t)dc->options.drain_ranks_per_node,
+        .drain_nodes = (uint32_t)dc->options.drain_nodes,
+    };
+
+    dcache_status_t status =
+        agree(&dc->world, &dc->diag, NULL, world_find_nodes(&dc->diag, &dc->world, dc->options.node_size));
+    if (status != DCACHE_OK)
+        return status;
+    status = agree(&dc->world, &dc->diag, NULL, placement_compute(&dc->diag, &input, &dc->placement));
+    if (status == DCACHE_OK && dc->world.node_count == 1 && dc->world.rank == 0)
+        diag_log(
+            &dc->diag, DIAG_WARNING,
+            "all %d ranks are on one node: checkpoints survive the processes, not the node; run on two nodes or more",
+            dc->world.size);
+    return status;
+}
+
+/* The first rank of a node makes and locks the store, then the others open it. */
+static dcache_status_t open_store(dcache_t *dc)
+{
+    struct node_store store = {.dir_fd = -1, .lock_fd = -1};
+    const char *root = dc->options.memory_store;
+    dcache_status_t status = DCACHE_OK;
+
+    if (dc->world.node_rank == 0) {
+        status = node_store_open(&dc->diag, root, dc->job, dc->world.virtual_index, true, &store);
+        if (status == DCACHE_OK)
+            status = node_store_lock(&dc->diag, &store, dc->program);
+        dc->store = store;
+    }
+    status = agree(&dc->world, &dc->diag, NULL, status);
+    if (status != DCACHE_OK)
+        return status;
+    if (dc->world.node_rank != 0) {
+        status = node_store_open(&dc->diag, root, dc->job, dc->world.virtual_index, false, &store);
+        dc->store = store;
+    }
+    return agree(&dc->world, &dc->diag, NULL, status);
+}
+
+/* What former runs left in this rank's slots: sequence numbers go on from there, and the newest step is not overwritten
+ * first, also when the application does not ask for a restart. */
+static void look_at_slots(dcache_t *dc)
+{
+    struct catalog_entry *entries = NULL;
+    struct diag quiet = dc->diag;
+    size_t count = 0;
+
+    if (node_store_catalog(&quiet, &dc->store, &entries, &count) != DCACHE_OK)
+        return; /* then there is nothing to keep */
+    for (size_t i = 0; i < count; i++) {
+        const struct catalog_entry *entry = &entries[i];
+        uint64_t sequence = entry->set.sequence;
+        if (sequence > INT64_MAX)
+            continue;
+        if (sequence > dc->last_sequence)
+            dc->last_sequence = sequence;
+        if (entry->kind == SLOT_OWN && entry->rank == (uint32_t)dc->world.rank && entry->state == SHARD_COMPLETE &&
+            entry->slot < dc->slots)
+            dc->ring[entry->slot].worth = sequence;
+    }
+    free(entries);
+}
+
+/* A directory that is not the same on all hosts could never get a complete step: rank 0 leaves a mark, all look for it.
+ */
+static dcache_status_t check_shared(dcache_t *dc)
+{
+    char key[OBJECT_KEY_MAX];
+    struct object_info info;
+    struct diag quiet = dc->diag;
+    int64_t missing = 0;
+    bool suspect = dc->world.host_count > 1 && strncmp(dc->store_url, "file:", 5) == 0;
+
+    if (!suspect)
+        return DCACHE_OK;
+    snprintf(key, sizeof key, "%s/shared-%016llx", dc->job, (unsigned long long)dc->epoch);
+    dcache_status_t status = DCACHE_OK;
+    if (dc->world.rank == 0)
+        status = object_store_put_bytes(dc->objects, &dc->diag, key, "", 0, OBJECT_REPLACE);
+    status = agree(&dc->world, &dc->diag, NULL, status);
+    if (status == DCACHE_OK) {
+        missing = dc->objects->ops->head(dc->objects, &quiet, key, &info) != DCACHE_OK;
+        status = agree_values(&dc->world, &dc->diag, NULL, DCACHE_OK, &missing, 1);
+    }
+    if (dc->world.rank == 0 && dc->objects->ops->remove(dc->objects, &quiet, key) != DCACHE_OK)
+        diag_log(&dc->diag, DIAG_DEBUG, "%s", quiet.text);
+    if (status != DCACHE_OK || !missing)
+        return status;
+    if (dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_WARNING,
+                 "%s is not the same directory on all hosts: nothing is drained; set store to a shared directory, to "
+                 "Azure Blob, or to none",
+                 dc->store_url);
+    object_store_close(dc->objects);
+    dc->objects = NULL;
+    dc->store_url[0] = '\0';
+    return DCACHE_OK;
+}
+
+static dcache_status_t open_objects(dcache_t *dc, const struct boot *boot)
+{
+    const struct object_policy policy = {dc->options.store_timeout, dc->options.store_stall, 0};
+
+    if (dc->store_url[0] == '\0')
+        return DCACHE_OK;
+    dcache_status_t status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &policy, &dc->objects);
+    status = agree(&dc->world, &dc->diag, NULL, status);
+    if (status == DCACHE_OK)
+        status = check_shared(dc);
+    return status;
+}
+
+/* This rank's duties as a drain rank, and, on the first rank of a node, the node's: the plan. */
+static size_t find_duties(const dcache_t *dc, struct drain_duty *duties, uint32_t *node_ranks, size_t *node_count)
+{
+    size_t count = 0;
+
+    *node_count = 0;
+    for (uint32_t r = 0; r < (uint32_t)dc->world.size; r++) {
+        uint32_t drainer = dc->placement.drainer_of_rank[r];
+        if (dc->world.node_of_rank[drainer] == dc->world.node)
+            node_ranks[(*node_count)++] = r;
+        if (drainer == (uint32_t)dc->world.rank)
+            duties[count++] =
+                (struct drain_duty){r, dc->world.node_of_rank[r] == dc->world.node ? SLOT_OWN : SLOT_REPLICA};
+    }
+    return count;
+}
+
+static dcache_status_t write_documents(dcache_t *dc, uint32_t *plan_ranks, size_t plan_count)
+{
+    struct run_info info = {.world_size = (uint32_t)dc->world.size,
+                            .node_count = dc->world.node_count,
+                            .node = dc->world.node,
+                            .pid = (long)getpid(),
+                            .started = (int64_t)time(NULL)};
+    struct drain_plan plan = {.world_size = (uint32_t)dc->world.size,
+                              .drain_every = (uint32_t)dc->options.drain_every,
+                              .rank_count = plan_count,
+                              .ranks = plan_ranks};
+
+    snprintf(info.job, sizeof info.job, "%s", dc->job);
+    snprintf(info.node_name, sizeof info.node_name, "%s", dc->world.node_name);
+    snprintf(info.transport, sizeof info.transport, "%s", dc->replicator.transport_name);
+    snprintf(info.transport_reason, sizeof info.transport_reason, "%s", dc->replicator.reason);
+    memcpy(info.store_url, dc->store_url, sizeof info.store_url);
+    memcpy(plan.store_url, dc->store_url, sizeof plan.store_url);
+    dcache_status_t status = run_info_write(&dc->diag, &dc->store, &info);
+    return status == DCACHE_OK ? drain_plan_write(&dc->diag, &dc->store, &plan) : status;
+}
+
+static dcache_status_t start_drain(dcache_t *dc)
+{
+    size_t size = (size_t)dc->world.size, plan_count = 0, duty_count;
+    struct drain_duty *duties = malloc(size * sizeof *duties);
+    uint32_t *plan_ranks = malloc(size * sizeof *plan_ranks);
+    dcache_status_t status = DCACHE_OK;
+    char name[64];
+
+    if (duties == NULL || plan_ranks == NULL) {
+        status = diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for the drain's plan");
+        goto done;
+    }
+    duty_count = find_duties(dc, duties, plan_ranks, &plan_count);
+    if (dc->world.node_rank == 0)
+        status = write_documents(dc, plan_ranks, plan_count);
+    snprintf(name, sizeof name, "r%d", dc->world.rank);
+    if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
+        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, duties, duty_count, &dc->drain);
+done:
+    free(duties);
+    free(plan_ranks);
+    return status;
+}
+
+static dcache_status_t open_all(dcache_t *dc, const char *config_file)
+{
+    struct boot boot;
+
+    dcache_status_t status = share_boot(dc, config_file, &boot);
+    if (status == DCACHE_OK)
+        status = place(dc);
+    if (status == DCACHE_OK)
+        status = open_store(dc);
+    if (status == DCACHE_OK) {
+        look_at_slots(dc);
+        status = replicate_open(&dc->diag, &dc->world, &dc->placement, &dc->store,
+                                (enum replicate_choice)dc->options.transport, &dc->replicator);
+    }
+    if (status == DCACHE_OK)
+        status = open_objects(dc, &boot);
+    if (status == DCACHE_OK)
+        status = agree(&dc->world, &dc->diag, NULL, start_drain(dc));
+    explicit_bzero(&boot, sizeof boot); /* secrets stay in one place only */
+    return status;
+}
+
+/* Free everything. Collective. */
+static void release(dcache_t *dc)
+{
+    drain_thread_stop(dc->drain);
+    object_store_close(dc->objects);
+    replicate_close(&dc->replicator);
+    for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
+        stage_release(&dc->ring[k]);
+    node_store_close(&dc->store);
+    placement_free(&dc->placement);
+    world_close(&dc->world);
+    free(dc->regions);
+    free(dc);
+}
+
+static dcache_t *new_context(void)
+{
+    dcache_t *dc = calloc(1, sizeof *dc);
+
+    if (dc == NULL)
+        return NULL;
+    diag_init(&dc->diag, "", -1, DIAG_WARNING);
+    dc->world.comm = MPI_COMM_NULL;
+    dc->world.node_comm = MPI_COMM_NULL;
+    dc->store.dir_fd = -1;
+    dc->store.lock_fd = -1;
+    for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
+        dc->ring[k].own.fd = -1;
+    dc->layout = 1; /* 0 means: no image yet */
+    find_program(dc->program, sizeof dc->program);
+    return dc;
+}
+
+static bool mpi_usable(MPI_Comm comm)
+{
+    int initialized = 0, finalized = 0, inter = 0;
+
+    MPI_Initialized(&initialized);
+    MPI_Finalized(&finalized);
+    if (!initialized || finalized || comm == MPI_COMM_NULL)
+        return false;
+    return MPI_Comm_test_inter(comm, &inter) == MPI_SUCCESS && !inter;
+}
+
+dcache_status_t dcache_open(MPI_Comm comm, const char *config_file, dcache_t **dc)
+{
+    if (dc == NULL)
+        return DCACHE_ERR_INVALID;
+    *dc = NULL;
+    if (!mpi_usable(comm)) {
+        struct diag dg;
+        diag_init(&dg, "", -1, DIAG_WARNING);
+        diag_log(&dg, DIAG_ERROR,
+                 "dcache_open: MPI is not initialised, or the communicator is null or an "
+                 "intercommunicator");
+        return DCACHE_ERR_INVALID;
+    }
+    dcache_t *self = new_context();
+    if (self == NULL) /* the peers hang in MPI_Comm_dup; a process that cannot get 40 KiB will not live to see it */
+        return DCACHE_ERR_NO_MEMORY;
+    dcache_status_t status = world_open(&self->diag, comm, &self->world);
+    self->diag.rank = self->world.rank;
+    if (status == DCACHE_OK)
+        status = open_all(self, config_file);
+    if (status != DCACHE_OK) {
+        (void)context_finish(self, "dcache_open", status);
+        release(self);
+        return status;
+    }
+    diag_log(&self->diag, self->world.rank == 0 ? DIAG_INFO : DIAG_DEBUG, "%d ranks on %u nodes, transport %s: %s",
+             self->world.size, self->world.node_count, self->replicator.transport_name, self->replicator.reason);
+    *dc = self;
+    return DCACHE_OK;
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Wait for one slot's drain. DCACHE_ERR_STORE when it is left undone. Collective, agreed. */
+static dcache_status_t await_drain(dcache_t *dc, uint32_t slot, double until)
+{
+    struct levels_drain drain;
+
+    for (;;) {
+        int64_t late = now() > until;
+        dcache_status_t status = levels_ask(dc, slot, &drain);
+        if (status == DCACHE_OK && !drain.durable)
+            status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, DCACHE_OK, &late, 1);
+        if (status != DCACHE_OK || drain.durable)
+            return status;
+        if (drain.failing)
+            return levels_drain_failure(dc, slot);
+        if (!drain.pending) /* dropped: a newer step took its place */
+            return DCACHE_OK;
+        if (late)
+            return diag_fail(&dc->diag, DCACHE_ERR_STORE,
+                             "step %llu is still being drained after %.0f s (option close_timeout)",
+                             (unsigned long long)dc->ring[slot].header.set.step, dc->options.close_timeout);
+        drain_thread_wait(dc->drain, WAIT_SLICE_S);
+    }
+}
+
+static dcache_status_t finish_work(dcache_t *dc)
+{
+    double until = now() + dc->options.close_timeout;
+    dcache_status_t worst = DCACHE_OK;
+
+    if (dc->broken)
+        return DCACHE_ERR_MPI;
+    if (replication_finish(dc) != DCACHE_OK && dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_WARNING, "the last step stays on its nodes only: %s", dc->diag.text);
+    for (uint32_t k = 0; k < dc->slots; k++) {
+        if (dc->ring[k].level == DCACHE_LEVEL_NONE || !dc->ring[k].to_drain || dc->ring[k].durable)
+            continue;
+        dcache_status_t status = await_drain(dc, k, until);
+        if (status != DCACHE_OK && dc->world.rank == 0)
+            diag_log(&dc->diag, DIAG_WARNING, "%s; `dcache drain` on each node finishes it", dc->diag.text);
+        if (status != DCACHE_OK)
+            worst = status == DCACHE_ERR_MPI ? status : DCACHE_ERR_STORE;
+    }
+    return worst;
+}
+
+dcache_status_t dcache_close(dcache_t **dc)
+{
+    if (dc == NULL || *dc == NULL)
+        return DCACHE_OK;
+    dcache_status_t status = finish_work(*dc);
+    release(*dc);
+    *dc = NULL;
+    return status;
+}
+
+const char *dcache_error_text(const dcache_t *dc)
+{
+    return dc == NULL ? "" : dc->diag.text;
+}

@@ -1,0 +1,286 @@
+/* dcache_restart(): survey, choose, assemble, agree, hand out, make redundant again. The application's memory is
+ * written only when every rank has its whole shard. */
+#include "io/crc64.h"
+#include "runtime/assemble.h"
+#include "runtime/levels.h"
+#include "runtime/regions.h"
+#include "runtime/replication.h"
+#include "runtime/stage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What rank 0 tells all others to try. Plain data. */
+struct choice {
+    int32_t status; /* when nothing is left to try */
+    int32_t found;
+    int32_t in_objects;
+    uint32_t slot;
+    struct shard_set set;
+};
+
+/* The ring slot for a step that is in none: the one with the oldest content. Rank 0. */
+static uint32_t oldest_slot(const dcache_t *dc, const struct survey *survey)
+{
+    uint64_t newest[TRANSPORT_SLOTS_MAX] = {0};
+    uint32_t best = 0;
+
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct catalog_entry *entry = &survey->entries[i].slot;
+        if (entry->kind == SLOT_OWN && entry->state == SHARD_COMPLETE && entry->slot < dc->slots &&
+            entry->set.sequence > newest[entry->slot])
+            newest[entry->slot] = entry->set.sequence;
+    }
+    for (uint32_t k = 1; k < dc->slots; k++)
+        best = newest[k] < newest[best] ? k : best;
+    return best;
+}
+
+static struct candidate *decide(dcache_t *dc, struct survey *survey, uint64_t want, struct choice *choice)
+{
+    struct candidate *candidate = survey_next(dc, survey, want);
+
+    memset(choice, 0, sizeof *choice);
+    if (candidate == NULL) {
+        choice->status = survey_verdict(dc, survey, want);
+        return NULL;
+    }
+    choice->found = 1;
+    choice->set = candidate->set;
+    choice->slot = candidate->slot < dc->slots ? candidate->slot : oldest_slot(dc, survey);
+    choice->in_objects = candidate->has_manifest;
+    return candidate;
+}
+
+/* Each rank learns what the manifest says of its own shard. */
+static dcache_status_t share_manifest(dcache_t *dc, const struct candidate *candidate, struct manifest_shard *mine)
+{
+    size_t size = (size_t)dc->world.size;
+    struct manifest_shard *all = NULL;
+    dcache_status_t status = DCACHE_OK;
+
+    if (dc->world.rank == 0) {
+        all = calloc(size, sizeof *all);
+        if (all == NULL)
+            status = diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a manifest of %zu shards", size);
+        for (size_t r = 0; all != NULL && r < size; r++) {
+            const struct manifest_shard *shard = manifest_find(&candidate->manifest, (uint32_t)r);
+            if (shard != NULL)
+                all[r] = *shard;
+        }
+    }
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK)
+        status = world_check(
+            &dc->diag,
+            MPI_Scatter(all, (int)sizeof *all, MPI_BYTE, mine, (int)sizeof *mine, MPI_BYTE, 0, dc->world.comm),
+            "MPI_Scatter");
+    free(all);
+    return status;
+}
+
+/* Rank 0's decision, everybody's shard. Collective, agreed. */
+static dcache_status_t attempt(dcache_t *dc, const struct choice *choice, const struct candidate *candidate,
+                               struct assemble_request *request, struct assemble_result *result)
+{
+    struct agree_idle idle = fanin_idle(request->fanin);
+    dcache_status_t status = DCACHE_OK;
+
+    request->set = choice->set;
+    request->slot = choice->slot;
+    memset(&request->in_objects, 0, sizeof request->in_objects);
+    if (choice->in_objects)
+        status = share_manifest(dc, candidate, &request->in_objects);
+    if (status == DCACHE_OK)
+        status = assemble(dc, request, result);
+    return agree(&dc->world, &dc->diag, &idle, status);
+}
+
+static bool worth_another_try(dcache_status_t status)
+{
+    return status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_IO || status == DCACHE_ERR_STORE ||
+           status == DCACHE_ERR_FORMAT;
+}
+
+/* Newest first until one can be completed. Collective, agreed; `result` is whole on every rank on DCACHE_OK. */
+static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint64_t want,
+                                      struct assemble_request *request, struct assemble_result *result)
+{
+    char first_failure[DIAG_TEXT_MAX] = "";
+    dcache_status_t failed = DCACHE_OK;
+    struct choice choice;
+
+    for (;;) {
+        struct candidate *candidate = NULL;
+        if (dc->world.rank == 0)
+            candidate = decide(dc, survey, want, &choice);
+        dcache_status_t status =
+            world_check(&dc->diag, MPI_Bcast(&choice, (int)sizeof choice, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast");
+        if (status == DCACHE_OK)
+            status = choice.found ? attempt(dc, &choice, candidate, request, result)
+                                  : agree(&dc->world, &dc->diag, &dc->replicator.idle,
+                                          dc->world.rank == 0 ? (dcache_status_t)choice.status : DCACHE_OK);
+        if (!choice.found && failed != DCACHE_OK && (status == DCACHE_NOT_FOUND || status == DCACHE_ERR_CORRUPT)) {
+            memcpy(dc->diag.text, first_failure, sizeof first_failure);
+            return failed; /* there was a step, and this is why it cannot be had */
+        }
+        if (status == DCACHE_OK || !choice.found || !worth_another_try(status)) {
+            if (status != DCACHE_OK)
+                assemble_release(dc, result);
+            return status;
+        }
+        assemble_release(dc, result);
+        if (failed == DCACHE_OK) {
+            failed = status;
+            memcpy(first_failure, dc->diag.text, sizeof first_failure);
+        }
+        if (dc->world.rank == 0)
+            diag_log(&dc->diag, DIAG_WARNING, "step %llu cannot be completed: %s", (unsigned long long)choice.set.step,
+                     dc->diag.text);
+    }
+}
+
+/* A guest's replica is good when it is the same set and every chunk verifies: then it need not travel again. */
+static bool replica_good(dcache_t *dc, const struct slot *slot, uint32_t guest, const struct shard_set *set)
+{
+    struct shard_header header;
+    struct diag quiet = dc->diag;
+    bool good = false;
+
+    memset(&header, 0, sizeof header);
+    if (slot->base == NULL || shard_decode(&quiet, slot->base, slot->bytes, &header) != DCACHE_OK)
+        return false;
+    if (shard_same_set(&header.set, set) && header.rank == guest && header.file_bytes == slot->bytes) {
+        good = true;
+        for (uint32_t i = 0; good && i < header.chunk_count; i++)
+            good = crc64_update(0, (const char *)slot->base + shard_chunk_offset(&header, i),
+                                shard_chunk_length(&header, i)) == header.chunk_crc[i];
+    }
+    shard_header_free(&header);
+    return good;
+}
+
+/* Hosts look at what they have, owners put again what is not good. Collective, agreed. */
+static dcache_status_t restore_redundancy(dcache_t *dc, uint32_t slot)
+{
+    struct replicator *r = &dc->replicator;
+    struct ring_slot *ring = &dc->ring[slot];
+    uint64_t mine = 0;
+
+    if (!levels_can_replicate(dc))
+        return DCACHE_OK;
+    dcache_status_t status = replicate_prepare(&dc->diag, r, slot, ring->header.file_bytes);
+    if (status != DCACHE_OK) {
+        ring->layout = 0;
+        return status;
+    }
+    for (uint32_t g = 0; g < r->guest_count; g++)
+        r->report[g] = replica_good(dc, &r->ring[slot].guest_slots[g], r->guests[g], &ring->header.set);
+    status = replicate_report(&dc->diag, r, &mine);
+    replication_start(dc, slot);
+    if (status == DCACHE_OK && !mine) {
+        replication_advance(dc, true);
+        status = dc->replicating.status;
+    }
+    return agree(&dc->world, &dc->diag, &r->idle, status);
+}
+
+static void note_restored(dcache_t *dc, uint32_t slot, bool durable)
+{
+    struct ring_slot *ring = &dc->ring[slot];
+
+    if (ring->header.set.sequence > dc->last_sequence)
+        dc->last_sequence = ring->header.set.sequence;
+    ring->to_drain = !durable && dc->objects != NULL && dc->options.drain_every > 0;
+    levels_staged(dc, slot);
+    ring->durable = durable;
+    ring->worth = dc->last_sequence + 1; /* also when it is older than what other slots hold: it was asked for */
+    dc->last_sequence++;
+    dc->clean_due = true;
+}
+
+/* Every rank has its shard: check that it fits, make it the own copy, hand it out. Collective, agreed. */
+static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
+{
+    bool durable = request->in_objects.bytes > 0;
+    uint32_t slot = request->slot;
+
+    dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, regions_match(dc, &result->header));
+    if (status != DCACHE_OK)
+        return status;
+    if (result->repaired > 0)
+        diag_log(&dc->diag, DIAG_WARNING, "step %llu: %u corrupt chunks of the own copy were repaired",
+                 (unsigned long long)request->set.step, result->repaired);
+    diag_log(&dc->diag, DIAG_INFO, "step %llu: %llu bytes from other nodes, %llu from the object store",
+             (unsigned long long)request->set.step, (unsigned long long)result->bytes_remote,
+             (unsigned long long)result->bytes_objects);
+    drain_thread_drop(dc->drain, slot);
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, assemble_adopt(dc, request, result));
+    if (status != DCACHE_OK)
+        return status;
+    note_restored(dc, slot, durable);
+    stage_restore(dc, &dc->ring[slot]);
+    status = restore_redundancy(dc, slot);
+    if (levels_can_replicate(dc))
+        levels_replicated(dc, slot, status);
+    if (status != DCACHE_OK && dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_WARNING, "step %llu is restored, but not replicated: %s",
+                 (unsigned long long)request->set.step, dc->diag.text);
+    return status == DCACHE_ERR_MPI ? status : DCACHE_OK;
+}
+
+static dcache_status_t agree_wanted(dcache_t *dc, const uint64_t *step)
+{
+    uint64_t want = step != NULL ? *step : 0;
+    int64_t values[2] = {(int64_t)want, -(int64_t)want};
+    dcache_status_t status = DCACHE_OK;
+
+    if (step == NULL)
+        status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "dcache_restart() was given a NULL pointer for the step");
+    else if (want != DCACHE_LATEST && want > DCACHE_STEP_MAX)
+        status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu is larger than %llu (DCACHE_STEP_MAX)",
+                           (unsigned long long)want, (unsigned long long)DCACHE_STEP_MAX);
+    status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, status, values, 2);
+    if (status == DCACHE_OK && values[0] != -values[1])
+        status = diag_fail(&dc->diag, DCACHE_ERR_MISMATCH, "the ranks asked to restart from different steps");
+    return status;
+}
+
+static dcache_status_t restart(dcache_t *dc, uint64_t *step)
+{
+    struct survey survey;
+    struct assemble_request request;
+    struct assemble_result result;
+
+    if (dc->broken)
+        return diag_fail(&dc->diag, DCACHE_ERR_STATE, "MPI has failed on this handle: only dcache_close() is left");
+    if (replication_finish(dc) != DCACHE_OK && dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_WARNING, "the step before stays on its nodes only: %s", dc->diag.text);
+    dcache_status_t status = agree_wanted(dc, step);
+    if (status != DCACHE_OK)
+        return status;
+    memset(&request, 0, sizeof request);
+    memset(&result, 0, sizeof result);
+    status = survey_nodes(dc, &survey);
+    request.survey = &survey;
+    if (status == DCACHE_OK)
+        status = fanin_open(&dc->diag, &dc->world, survey.stores, survey.store_count, &request.fanin);
+    if (status == DCACHE_OK) {
+        status = try_candidates(dc, &survey, *step, &request, &result);
+        fanin_close(request.fanin);
+        if (status == DCACHE_OK)
+            status = take_over(dc, &request, &result);
+        assemble_release(dc, &result);
+    }
+    survey_free(&survey);
+    if (status == DCACHE_OK)
+        *step = request.set.step;
+    return status;
+}
+
+dcache_status_t dcache_restart(dcache_t *dc, uint64_t *step)
+{
+    if (dc == NULL)
+        return DCACHE_ERR_INVALID;
+    return context_finish(dc, "dcache_restart", restart(dc, step));
+}

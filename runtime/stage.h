@@ -1,0 +1,31 @@
+/** The own copy: making a ring slot's image, and filling it from the application's memory. Not collective. */
+#ifndef DCACHE_RUNTIME_STAGE_H
+#define DCACHE_RUNTIME_STAGE_H
+
+#include "runtime/context.h"
+
+/** Make the slot's image anew for the regions as they are protected now. What the slot held is gone. */
+dcache_status_t stage_create(dcache_t *dc, struct ring_slot *ring, uint32_t slot) DCACHE_MUST_CHECK;
+
+/** Sort the header's regions by offset; for images that come from elsewhere (restart). */
+dcache_status_t stage_order(dcache_t *dc, struct ring_slot *ring) DCACHE_MUST_CHECK;
+
+/** Mark the image WRITING for this set: from here on it is no longer what it was. */
+void stage_begin(struct ring_slot *ring, const struct shard_set *set);
+
+/** Copy chunk `index` from the application's memory and digest it, in one pass. `stream`: store past the caches. */
+void stage_chunk(dcache_t *dc, struct ring_slot *ring, uint32_t index, bool stream);
+
+/** All chunks are there: write the COMPLETE header. */
+void stage_finish(struct ring_slot *ring);
+
+/** Make the image say that it holds nothing. */
+void stage_invalidate(struct ring_slot *ring);
+
+/** Copy the regions of a verified image back to the application. */
+void stage_restore(dcache_t *dc, const struct ring_slot *ring);
+
+/** Unmap and free. */
+void stage_release(struct ring_slot *ring);
+
+#endif

@@ -1,0 +1,322 @@
+#include "runtime/survey.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Manifests read to find the newest: the newest by number first. Sequence numbers decide among those. */
+#define MANIFESTS_MAX 16u
+
+/* ---- what the nodes hold ---- */
+
+/* Stores of virtual nodes that this run does not have are shared out over those that it has. */
+static dcache_status_t open_former_stores(dcache_t *dc, struct survey *survey)
+{
+    const struct world *world = &dc->world;
+    unsigned *indexes = NULL;
+    size_t count = 0;
+    dcache_status_t status = node_store_list(&dc->diag, dc->options.memory_store, dc->job, &indexes, &count);
+
+    if (status != DCACHE_OK)
+        return status;
+    survey->stores = calloc(count + 1, sizeof *survey->stores);
+    if (survey->stores == NULL) {
+        free(indexes);
+        return diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %zu node stores", count);
+    }
+    survey->stores[0] = dc->store;
+    survey->store_count = 1;
+    for (size_t i = 0; i < count; i++) {
+        struct diag quiet = dc->diag;
+        if (indexes[i] < world->virtual_count || indexes[i] % world->virtual_count != world->virtual_index)
+            continue;
+        struct node_store *store = &survey->stores[survey->store_count];
+        if (node_store_open(&quiet, dc->options.memory_store, dc->job, indexes[i], false, store) == DCACHE_OK)
+            survey->store_count++;
+        else
+            diag_log(&dc->diag, DIAG_WARNING, "left out: %s", quiet.text);
+    }
+    free(indexes);
+    return DCACHE_OK;
+}
+
+/* The first rank of a node lists its stores. A store that cannot be listed is as good as lost. */
+static dcache_status_t list_stores(dcache_t *dc, const struct survey *survey, struct survey_entry **out,
+                                   size_t *out_count)
+{
+    struct survey_entry *all = NULL;
+    size_t all_count = 0;
+
+    for (uint32_t s = 0; s < survey->store_count && dc->world.node_rank == 0; s++) {
+        struct catalog_entry *entries = NULL;
+        size_t count = 0;
+        if (node_store_catalog(&dc->diag, &survey->stores[s], &entries, &count) != DCACHE_OK) {
+            diag_log(&dc->diag, DIAG_WARNING, "left out: %s", dc->diag.text);
+            continue;
+        }
+        struct survey_entry *more = realloc(all, (all_count + count + 1) * sizeof *all);
+        if (more == NULL) {
+            free(entries);
+            free(all);
+            return diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a catalog of %zu slots", count);
+        }
+        all = more;
+        memset(all + all_count, 0, count * sizeof *all); /* padding is sent, too */
+        for (size_t i = 0; i < count; i++) {
+            all[all_count + i].slot = entries[i];
+            all[all_count + i].slot.store = s;
+            all[all_count + i].node = dc->world.node;
+        }
+        all_count += count;
+        free(entries);
+    }
+    *out = all;
+    *out_count = all_count;
+    return DCACHE_OK;
+}
+
+static dcache_status_t gather(dcache_t *dc, struct survey *survey, const struct survey_entry *mine, size_t mine_count)
+{
+    int size = dc->world.size, bytes = (int)(mine_count * sizeof *mine), total = 0;
+    int *counts = calloc(2 * (size_t)size, sizeof *counts);
+    dcache_status_t status = DCACHE_OK;
+
+    if (counts == NULL)
+        status = diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %d ranks", size);
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK) /* a failure here fails everywhere: the MPI is gone */
+        status = world_check(&dc->diag, MPI_Allgather(&bytes, 1, MPI_INT, counts, 1, MPI_INT, dc->world.comm),
+                             "MPI_Allgather");
+    for (int r = 0; status == DCACHE_OK && r < size; r++) {
+        counts[size + r] = total;
+        total += counts[r];
+    }
+    if (status == DCACHE_OK) {
+        survey->entries = malloc((size_t)total + 1);
+        if (survey->entries == NULL)
+            status = diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a catalog of %d bytes", total);
+    }
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK)
+        status = world_check(
+            &dc->diag,
+            MPI_Allgatherv(mine, bytes, MPI_BYTE, survey->entries, counts, counts + size, MPI_BYTE, dc->world.comm),
+            "MPI_Allgatherv");
+    survey->entry_count = (size_t)total / sizeof *survey->entries;
+    free(counts);
+    return agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+}
+
+/* ---- what can be restored; rank 0 ---- */
+
+static struct candidate *find_candidate(struct survey *survey, const struct shard_set *set)
+{
+    for (size_t i = 0; i < survey->candidate_count; i++) {
+        if (shard_same_set(&survey->candidates[i].set, set))
+            return &survey->candidates[i];
+    }
+    return NULL;
+}
+
+static struct candidate *add_candidate(dcache_t *dc, struct survey *survey, const struct shard_set *set)
+{
+    struct candidate *more = realloc(survey->candidates, (survey->candidate_count + 1) * sizeof *more);
+
+    if (more == NULL) {
+        diag_log(&dc->diag, DIAG_WARNING, "out of memory: step %llu is not tried", (unsigned long long)set->step);
+        return NULL;
+    }
+    survey->candidates = more;
+    struct candidate *candidate = &more[survey->candidate_count++];
+    memset(candidate, 0, sizeof *candidate);
+    candidate->set = *set;
+    candidate->slot = UINT32_MAX;
+    return candidate;
+}
+
+static bool believable(const dcache_t *dc, const struct survey_entry *entry)
+{
+    return entry->slot.state == SHARD_COMPLETE && entry->slot.rank < entry->slot.set.world_size &&
+           entry->slot.set.world_size <= (uint32_t)INT32_MAX && entry->slot.store < UINT32_MAX &&
+           entry->node < dc->world.node_count;
+}
+
+/* Does every rank have a copy somewhere, and in which ring slot are most own copies? */
+static void count_copies(dcache_t *dc, struct survey *survey, struct candidate *candidate)
+{
+    unsigned char *has = calloc(candidate->set.world_size, 1);
+    uint32_t in_slot[TRANSPORT_SLOTS_MAX] = {0}, ranks = 0, most = 0;
+
+    if (has == NULL)
+        return;
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct survey_entry *entry = &survey->entries[i];
+        if (!believable(dc, entry) || !shard_same_set(&entry->slot.set, &candidate->set))
+            continue;
+        ranks += !has[entry->slot.rank];
+        has[entry->slot.rank] = 1;
+        if (entry->slot.kind == SLOT_OWN && entry->slot.slot < dc->slots)
+            in_slot[entry->slot.slot]++;
+    }
+    candidate->in_nodes = ranks == candidate->set.world_size;
+    for (uint32_t k = 0; k < dc->slots; k++) {
+        if (in_slot[k] > most) {
+            most = in_slot[k];
+            candidate->slot = k;
+        }
+    }
+    free(has);
+}
+
+static void find_in_nodes(dcache_t *dc, struct survey *survey)
+{
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct survey_entry *entry = &survey->entries[i];
+        if (!believable(dc, entry) || find_candidate(survey, &entry->slot.set) != NULL)
+            continue;
+        struct candidate *candidate = add_candidate(dc, survey, &entry->slot.set);
+        if (candidate != NULL && candidate->set.world_size == (uint32_t)dc->world.size)
+            count_copies(dc, survey, candidate);
+    }
+}
+
+static void add_manifest(dcache_t *dc, struct survey *survey, uint64_t step)
+{
+    struct manifest manifest;
+    struct diag quiet = dc->diag;
+    dcache_status_t status = manifest_load(&quiet, dc->objects, dc->job, step, &manifest);
+
+    if (status != DCACHE_OK) {
+        if (status != DCACHE_NOT_FOUND) {
+            diag_log(&dc->diag, DIAG_WARNING, "step %llu in the object store is left out: %s", (unsigned long long)step,
+                     quiet.text);
+            survey->objects_status = status;
+            memcpy(dc->diag.text, quiet.text, sizeof quiet.text);
+        }
+        return;
+    }
+    struct candidate *candidate = find_candidate(survey, &manifest.set);
+    if (candidate == NULL)
+        candidate = add_candidate(dc, survey, &manifest.set);
+    if (candidate == NULL || candidate->has_manifest) {
+        manifest_free(&manifest);
+        return;
+    }
+    candidate->manifest = manifest;
+    candidate->has_manifest = true;
+    candidate->tried = false;
+}
+
+static void ask_objects(dcache_t *dc, struct survey *survey, uint64_t want)
+{
+    uint64_t *steps = NULL;
+    size_t count = 0;
+
+    survey->objects_asked = true;
+    if (dc->objects == NULL)
+        return;
+    if (want != DCACHE_LATEST) {
+        add_manifest(dc, survey, want);
+        return;
+    }
+    survey->objects_status = manifest_list_steps(&dc->diag, dc->objects, dc->job, &steps, &count);
+    if (survey->objects_status != DCACHE_OK) {
+        diag_log(&dc->diag, DIAG_WARNING, "restart without the object store: %s", dc->diag.text);
+        return;
+    }
+    for (size_t i = count; i > 0 && count - i < MANIFESTS_MAX; i--)
+        add_manifest(dc, survey, steps[i - 1]);
+    free(steps);
+}
+
+static bool fits(const dcache_t *dc, const struct candidate *candidate, uint64_t want)
+{
+    return candidate->set.world_size == (uint32_t)dc->world.size &&
+           (want == DCACHE_LATEST || candidate->set.step == want);
+}
+
+static struct candidate *newest(dcache_t *dc, struct survey *survey, uint64_t want, bool untried)
+{
+    struct candidate *best = NULL;
+
+    for (size_t i = 0; i < survey->candidate_count; i++) {
+        struct candidate *candidate = &survey->candidates[i];
+        if (!fits(dc, candidate, want) ||
+            (untried && (candidate->tried || !(candidate->in_nodes || candidate->has_manifest))))
+            continue;
+        if (best == NULL || candidate->set.sequence > best->set.sequence)
+            best = candidate;
+    }
+    return best;
+}
+
+struct candidate *survey_next(dcache_t *dc, struct survey *survey, uint64_t want)
+{
+    if (survey->candidates == NULL)
+        find_in_nodes(dc, survey);
+    const struct candidate *seen = newest(dc, survey, want, false);
+    if (!survey->objects_asked && (seen == NULL || !seen->in_nodes || seen->tried))
+        ask_objects(dc, survey, want);
+    struct candidate *next = newest(dc, survey, want, true);
+    if (next != NULL)
+        next->tried = true;
+    return next;
+}
+
+dcache_status_t survey_verdict(dcache_t *dc, const struct survey *survey, uint64_t want)
+{
+    for (size_t i = 0; i < survey->candidate_count; i++) {
+        const struct candidate *candidate = &survey->candidates[i];
+        if (candidate->set.world_size != (uint32_t)dc->world.size &&
+            (want == DCACHE_LATEST || candidate->set.step == want))
+            return diag_fail(&dc->diag, DCACHE_ERR_MISMATCH,
+                             "step %llu of job '%s' was taken by %u ranks, and this run has %d: launch it with %u, or "
+                             "give it another job name",
+                             (unsigned long long)candidate->set.step, dc->job, candidate->set.world_size,
+                             dc->world.size, candidate->set.world_size);
+    }
+    if (survey->objects_status != DCACHE_OK)
+        return survey->objects_status; /* the text is there already */
+    if (survey->candidate_count > 0 && want == DCACHE_LATEST)
+        return diag_fail(&dc->diag, DCACHE_ERR_CORRUPT,
+                         "job '%s' has checkpoints, but too many copies are lost to complete any of them, the newest "
+                         "being step %llu; `dcache ls` shows what is left",
+                         dc->job, (unsigned long long)survey->candidates[0].set.step);
+    return DCACHE_NOT_FOUND;
+}
+
+dcache_status_t survey_nodes(dcache_t *dc, struct survey *survey)
+{
+    struct survey_entry *mine = NULL;
+    size_t mine_count = 0;
+
+    memset(survey, 0, sizeof *survey);
+    dcache_status_t status = diag_failpoint(&dc->diag, "restart.survey");
+    if (status == DCACHE_OK)
+        status = open_former_stores(dc, survey);
+    if (status == DCACHE_OK)
+        status = list_stores(dc, survey, &mine, &mine_count);
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK)
+        status = gather(dc, survey, mine, mine_count);
+    free(mine);
+    for (size_t i = 0; status == DCACHE_OK && i < survey->entry_count; i++) {
+        uint64_t sequence = survey->entries[i].slot.set.sequence;
+        if (sequence > dc->last_sequence && sequence <= INT64_MAX)
+            dc->last_sequence = sequence;
+    }
+    return status;
+}
+
+void survey_free(struct survey *survey)
+{
+    for (uint32_t s = 1; s < survey->store_count; s++)
+        node_store_close(&survey->stores[s]);
+    for (size_t i = 0; i < survey->candidate_count; i++) {
+        if (survey->candidates[i].has_manifest)
+            manifest_free(&survey->candidates[i].manifest);
+    }
+    free(survey->stores);
+    free(survey->candidates);
+    free(survey->entries);
+    memset(survey, 0, sizeof *survey);
+}
