@@ -1,0 +1,303 @@
+/* dcache drain: what a dead job left in this host's node stores goes to the object store. */
+#include "io/step_objects.h"
+#include "runtime/cli/survey.h"
+#include "runtime/cli/table.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What became of one step. */
+struct outcome {
+    dcache_status_t status;
+    bool durable;
+    bool was_durable; /* before we came */
+    uint64_t shards;  /* stored now */
+    uint64_t bytes;
+    struct number_list missing; /* ranks that are not in the object store */
+    char text[DIAG_TEXT_MAX];   /* when status is an error */
+};
+
+struct drain_run {
+    struct cli *cli;
+    struct survey *survey;
+    char drainer[64];
+    struct drain_control control;
+    json_t *document; /* array of steps, with --json */
+    uint64_t steps;   /* looked at */
+    bool failed;
+};
+
+/* --- Progress ------------------------------------------------------------------------------------------------------*/
+
+/* A thread that shows how far a step is; drain_step() does not come back until it is done. */
+struct watcher {
+    pthread_t thread;
+    bool running;
+    atomic_bool stop;
+    struct drain_control *control;
+    uint64_t start;
+    struct cli_progress progress;
+};
+
+static void *watch(void *argument)
+{
+    struct watcher *watcher = argument;
+    const struct timespec nap = {.tv_nsec = 100000000};
+    while (!atomic_load(&watcher->stop)) {
+        cli_progress_show(&watcher->progress, atomic_load(&watcher->control->bytes_stored) - watcher->start);
+        (void)nanosleep(&nap, NULL);
+    }
+    cli_progress_clear(&watcher->progress);
+    return NULL;
+}
+
+static void watcher_start(struct watcher *watcher, struct drain_control *control, const char *what, uint64_t total)
+{
+    memset(watcher, 0, sizeof *watcher);
+    watcher->control = control;
+    watcher->start = atomic_load(&control->bytes_stored);
+    watcher->progress = (struct cli_progress){.what = what, .total = total};
+    watcher->running = isatty(STDERR_FILENO) && pthread_create(&watcher->thread, NULL, watch, watcher) == 0;
+}
+
+static void watcher_stop(struct watcher *watcher)
+{
+    atomic_store(&watcher->stop, true);
+    if (watcher->running)
+        (void)pthread_join(watcher->thread, NULL);
+}
+
+/* --- What to drain -------------------------------------------------------------------------------------------------*/
+
+static bool is_planned(const struct drain_plan *plan, uint32_t rank)
+{
+    size_t low = 0;
+    size_t high = plan->rank_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->ranks[middle] < rank)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < plan->rank_count && plan->ranks[low] == rank;
+}
+
+/* The complete copies of a step: those that the store's plan names, or all. */
+static size_t collect(const struct survey *survey, const struct survey_step *step, bool planned_only,
+                      struct drain_item *items)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < step->copy_count; i++) {
+        const struct catalog_entry *entry = &step->copies[i].entry;
+        if (entry->state != SHARD_COMPLETE || (planned_only && !is_planned(&survey->plans[entry->store], entry->rank)))
+            continue;
+        items[count++] =
+            (struct drain_item){.store = entry->store, .kind = entry->kind, .rank = entry->rank, .slot = entry->slot};
+    }
+    return count;
+}
+
+/* Of several attempts at the same step one can be in the object store: the one of which most is here, or the newest.
+ */
+static bool is_best_attempt(const struct survey *survey, const struct survey_step *step)
+{
+    for (size_t i = 0; i < survey->step_count; i++) {
+        const struct survey_step *other = &survey->steps[i];
+        if (other == step || other->set.step != step->set.step)
+            continue;
+        if (other->held > step->held || (other->held == step->held && other < step))
+            return false;
+    }
+    return true;
+}
+
+/* --- One step ------------------------------------------------------------------------------------------------------*/
+
+static dcache_status_t drain_pass(struct drain_run *run, const struct survey_step *step, bool planned_only,
+                                  bool *durable)
+{
+    struct diag *dg = &run->cli->dg;
+    struct drain_item *items = calloc(step->copy_count + 1, sizeof *items);
+    if (items == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %zu shards", step->copy_count);
+    const struct drain_request request = {.job = run->survey->job,
+                                          .set = step->set,
+                                          .drainer = run->drainer,
+                                          .stores = run->survey->stores,
+                                          .items = items,
+                                          .item_count = collect(run->survey, step, planned_only, items)};
+    dcache_status_t status = drain_step(dg, run->survey->remote, &request, &run->control, durable);
+    free(items);
+    return status;
+}
+
+static dcache_status_t find_missing(struct drain_run *run, const struct survey_step *step, struct number_list *missing)
+{
+    struct step_objects objects;
+    struct manifest united;
+    struct diag *dg = &run->cli->dg;
+    dcache_status_t status = step_objects_list(dg, run->survey->remote, run->survey->job, step->set.step, &objects);
+    if (status != DCACHE_OK)
+        return status;
+    status = step_objects_unite(dg, run->survey->remote, &objects, run->survey->job, &step->set, &united);
+    step_objects_free(&objects);
+    if (status != DCACHE_OK)
+        return status;
+    uint32_t next = 0;
+    for (size_t i = 0; i < united.shard_count; i++) {
+        if (united.shards[i].rank > next)
+            number_list_add_run(missing, next, united.shards[i].rank - 1);
+        next = united.shards[i].rank + 1;
+    }
+    if (next < step->set.world_size)
+        number_list_add_run(missing, next, step->set.world_size - 1);
+    manifest_free(&united);
+    return DCACHE_OK;
+}
+
+static void drain_one(struct drain_run *run, const struct survey_step *step, struct outcome *outcome)
+{
+    char what[64];
+    struct watcher watcher;
+    uint64_t shards_before = atomic_load(&run->control.shards_stored);
+    uint64_t bytes_before = atomic_load(&run->control.bytes_stored);
+    memset(outcome, 0, sizeof *outcome);
+    outcome->durable = outcome->was_durable = step->durable;
+    if (step->durable)
+        return;
+    snprintf(what, sizeof what, "draining step %" PRIu64 ":", step->set.step);
+    watcher_start(&watcher, &run->control, what, step->bytes);
+    outcome->status = drain_pass(run, step, true, &outcome->durable);
+    bool go_on = outcome->status == DCACHE_OK || outcome->status == DCACHE_ERR_CORRUPT;
+    if (go_on && !outcome->durable && !run->cli->plan_only)
+        outcome->status = drain_pass(run, step, false, &outcome->durable);
+    if (outcome->status == DCACHE_OK && !outcome->durable)
+        outcome->status = find_missing(run, step, &outcome->missing);
+    watcher_stop(&watcher);
+    if (outcome->status != DCACHE_OK)
+        snprintf(outcome->text, sizeof outcome->text, "%s", run->cli->dg.text);
+    outcome->shards = atomic_load(&run->control.shards_stored) - shards_before;
+    outcome->bytes = atomic_load(&run->control.bytes_stored) - bytes_before;
+}
+
+static void print_outcome(const struct survey_step *step, struct outcome *outcome)
+{
+    char size[16];
+    printf("step %" PRIu64 ": ", step->set.step);
+    if (outcome->was_durable) {
+        puts("DURABLE already");
+        return;
+    }
+    printf("%" PRIu64 " shards stored (%s), ", outcome->shards, text_size(outcome->bytes, size));
+    if (outcome->durable)
+        puts("DURABLE");
+    else if (outcome->status != DCACHE_OK)
+        puts("not durable: failed");
+    else
+        printf("not durable yet: rank%s %s %s missing in the object store: run `dcache drain` on the nodes that hold "
+               "%s\n",
+               outcome->missing.count == 1 ? "" : "s", number_list_text(&outcome->missing),
+               outcome->missing.count == 1 ? "is" : "are", outcome->missing.count == 1 ? "it" : "them");
+    fflush(stdout);
+}
+
+static json_t *outcome_json(const struct survey_step *step, struct outcome *outcome)
+{
+    uint64_t missing = outcome->missing.count;
+    return json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:s, s:o}", "step", (json_int_t)step->set.step, "sequence",
+                     (json_int_t)step->set.sequence, "shards_stored", (json_int_t)outcome->shards, "bytes_stored",
+                     (json_int_t)outcome->bytes, "durable", outcome->durable, "missing_ranks", (json_int_t)missing,
+                     "missing", number_list_text(&outcome->missing), "error",
+                     outcome->status != DCACHE_OK ? json_string(outcome->text) : json_null());
+}
+
+/* False when it makes no sense to go on: the object store failed, and would for the next step. */
+static bool handle_step(struct drain_run *run, const struct survey_step *step)
+{
+    struct outcome outcome;
+    drain_one(run, step, &outcome);
+    run->steps++;
+    if (run->document != NULL)
+        json_array_append_new(run->document, outcome_json(step, &outcome));
+    else
+        print_outcome(step, &outcome);
+    if (outcome.status == DCACHE_OK)
+        return true;
+    diag_log(&run->cli->dg, DIAG_ERROR, "step %" PRIu64 ": %s", step->set.step, outcome.text);
+    run->failed = true;
+    return outcome.status == DCACHE_ERR_CORRUPT || outcome.status == DCACHE_ERR_EXISTS ||
+           outcome.status == DCACHE_ERR_FORMAT;
+}
+
+/* --- The command ---------------------------------------------------------------------------------------------------*/
+
+/* The name of this drainer's parts: one for each host, so that a second try goes on with its own. */
+static void name_drainer(char name[64])
+{
+    char host[48] = "";
+    if (gethostname(host, sizeof host - 1) != 0 || host[0] == '\0')
+        memcpy(host, "host", sizeof "host");
+    for (char *at = host; *at != '\0'; at++) {
+        bool fine = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') ||
+                    *at == '-' || *at == '.';
+        if (!fine)
+            *at = '_';
+    }
+    snprintf(name, 64, "tool-%s", host);
+}
+
+static int drain_all(struct drain_run *run)
+{
+    struct cli *cli = run->cli;
+    const struct survey *survey = run->survey;
+    if (survey->remote_failed) /* the warning is out */
+        return CLI_BAD;
+    if (survey->remote == NULL) {
+        if (!cli->json)
+            printf("job %s: nothing to do, there is no object store (give one with --store URL)\n", survey->job);
+        return CLI_OK;
+    }
+    bool go_on = true;
+    for (size_t i = 0; go_on && i < survey->step_count; i++) {
+        const struct survey_step *step = &survey->steps[i];
+        if (step->held > 0 && is_best_attempt(survey, step))
+            go_on = handle_step(run, step);
+    }
+    if (run->steps == 0)
+        return cli_failed(cli, diag_fail(&cli->dg, DCACHE_NOT_FOUND,
+                                         "job %s has no complete shards in the node stores of this host", survey->job));
+    return run->failed ? CLI_BAD : CLI_OK;
+}
+
+int command_drain(struct cli *cli)
+{
+    char job[64];
+    struct survey survey;
+    struct drain_run run = {.cli = cli, .survey = &survey};
+    if (cli->argument_count > 0)
+        return cli_misused(cli, "drain takes no arguments: choose a job with --job NAME");
+    if (cli->no_store)
+        return cli_misused(cli, "drain without the object store (--no-store) makes no sense");
+    int code = cli_one_job(cli, job);
+    if (code != CLI_OK)
+        return code;
+    cli->may_create = true;
+    dcache_status_t status = survey_open(cli, job, true, &survey);
+    if (status != DCACHE_OK)
+        return cli_failed(cli, status);
+    name_drainer(run.drainer);
+    run.document = cli->json ? json_array() : NULL;
+    code = drain_all(&run);
+    if (cli->json && code != CLI_NOTHING &&
+        cli_print_json(cli, json_pack("{s:s, s:s, s:O}", "job", job, "object_store", survey.remote_url, "steps",
+                                      run.document)) != CLI_OK)
+        code = CLI_BAD;
+    json_decref(run.document);
+    survey_close(&survey);
+    return code;
+}

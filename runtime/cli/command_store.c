@@ -1,0 +1,26 @@
+/* dcache store create: make the container or directory. */
+#include "runtime/cli/cli.h"
+
+#include <string.h>
+
+int command_store(struct cli *cli)
+{
+    char url[OBJECT_URL_MAX];
+    struct object_store *store = NULL;
+    if (cli->argument_count != 1 || strcmp(cli->arguments[0], "create") != 0)
+        return cli_misused(cli, "store takes one argument: create");
+    cli->no_store = false;
+    cli->may_create = true;
+    dcache_status_t status = cli_store_open(cli, cli->options.store, url, &store);
+    if (status == DCACHE_OK && store == NULL)
+        return cli_misused(cli, "there is no object store to create: the option store is \"%s\"", cli->options.store);
+    if (status == DCACHE_OK)
+        status = store->ops->create(store, &cli->dg);
+    object_store_close(store);
+    if (status != DCACHE_OK)
+        return cli_failed(cli, status);
+    if (cli->json)
+        return cli_print_json(cli, json_pack("{s:s}", "object_store", url));
+    printf("object store ready: %s\n", url);
+    return CLI_OK;
+}

@@ -1,0 +1,39 @@
+/**
+ * One shard image to look at, in a node store or in the object store: its header, and whether its bytes are what the
+ * header says.
+ */
+#ifndef DCACHE_RUNTIME_CLI_IMAGE_H
+#define DCACHE_RUNTIME_CLI_IMAGE_H
+
+#include "io/node_store.h"
+#include "io/object_store.h"
+#include "runtime/cli/cli.h"
+#include "runtime/cli/table.h"
+
+struct image {
+    struct slot slot;           /* of a copy */
+    struct object_store *store; /* of an object; borrowed; NULL for a copy */
+    char key[OBJECT_KEY_MAX];
+    struct object_info info; /* size and etag; of a copy, size only */
+    unsigned char *encoded;  /* the header's bytes */
+    struct shard_header header;
+};
+
+/** Open and read the header. Give it to image_close(), also after a failure.
+ * @return DCACHE_OK, DCACHE_NOT_FOUND, DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, errors of file or store */
+dcache_status_t image_open_copy(struct diag *dg, const struct node_store *store, const struct catalog_entry *entry,
+                                struct image *image) DCACHE_MUST_CHECK;
+dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *key,
+                                  struct image *image) DCACHE_MUST_CHECK;
+void image_close(struct image *image);
+
+/** Compare every chunk with its digest; `bad` gets those that do not match. `*done` and the progress move on by what
+ * was read. */
+dcache_status_t image_verify(struct diag *dg, struct image *image, struct cli_progress *progress, uint64_t *done,
+                             struct number_list *bad) DCACHE_MUST_CHECK;
+
+/** True when a copy's slot is by now being written, or holds another set than `set`: a running job used it again, and
+ * what was found bad means nothing. False for objects. */
+bool image_used_again(struct image *image, const struct shard_set *set);
+
+#endif
