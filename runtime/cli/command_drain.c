@@ -1,6 +1,6 @@
 /* dcache drain: what a dead job left in this host's node stores goes to the object store. */
 #include "io/step_objects.h"
-#include "runtime/cli/survey.h"
+#include "runtime/cli/overview.h"
 #include "runtime/cli/table.h"
 
 #include <inttypes.h>
@@ -23,7 +23,7 @@ struct outcome {
 
 struct drain_run {
     struct cli *cli;
-    struct survey *survey;
+    struct overview *overview;
     char drainer[64];
     struct drain_control control;
     json_t *document; /* array of steps, with --json */
@@ -88,13 +88,14 @@ static bool is_planned(const struct drain_plan *plan, uint32_t rank)
 }
 
 /* The complete copies of a step: those that the store's plan names, or all. */
-static size_t collect(const struct survey *survey, const struct survey_step *step, bool planned_only,
+static size_t collect(const struct overview *overview, const struct overview_step *step, bool planned_only,
                       struct drain_item *items)
 {
     size_t count = 0;
     for (size_t i = 0; i < step->copy_count; i++) {
         const struct catalog_entry *entry = &step->copies[i].entry;
-        if (entry->state != SHARD_COMPLETE || (planned_only && !is_planned(&survey->plans[entry->store], entry->rank)))
+        if (entry->state != SHARD_COMPLETE ||
+            (planned_only && !is_planned(&overview->plans[entry->store], entry->rank)))
             continue;
         items[count++] =
             (struct drain_item){.store = entry->store, .kind = entry->kind, .rank = entry->rank, .slot = entry->slot};
@@ -104,10 +105,10 @@ static size_t collect(const struct survey *survey, const struct survey_step *ste
 
 /* Of several attempts at the same step one can be in the object store: the one of which most is here, or the newest.
  */
-static bool is_best_attempt(const struct survey *survey, const struct survey_step *step)
+static bool is_best_attempt(const struct overview *overview, const struct overview_step *step)
 {
-    for (size_t i = 0; i < survey->step_count; i++) {
-        const struct survey_step *other = &survey->steps[i];
+    for (size_t i = 0; i < overview->step_count; i++) {
+        const struct overview_step *other = &overview->steps[i];
         if (other == step || other->set.step != step->set.step)
             continue;
         if (other->held > step->held || (other->held == step->held && other < step))
@@ -118,33 +119,34 @@ static bool is_best_attempt(const struct survey *survey, const struct survey_ste
 
 /* --- One step ------------------------------------------------------------------------------------------------------*/
 
-static dcache_status_t drain_pass(struct drain_run *run, const struct survey_step *step, bool planned_only,
+static dcache_status_t drain_pass(struct drain_run *run, const struct overview_step *step, bool planned_only,
                                   bool *durable)
 {
     struct diag *dg = &run->cli->dg;
     struct drain_item *items = calloc(step->copy_count + 1, sizeof *items);
     if (items == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %zu shards", step->copy_count);
-    const struct drain_request request = {.job = run->survey->job,
+    const struct drain_request request = {.job = run->overview->job,
                                           .set = step->set,
                                           .drainer = run->drainer,
-                                          .stores = run->survey->stores,
+                                          .stores = run->overview->stores,
                                           .items = items,
-                                          .item_count = collect(run->survey, step, planned_only, items)};
-    dcache_status_t status = drain_step(dg, run->survey->remote, &request, &run->control, durable);
+                                          .item_count = collect(run->overview, step, planned_only, items)};
+    dcache_status_t status = drain_step(dg, run->overview->remote, &request, &run->control, durable);
     free(items);
     return status;
 }
 
-static dcache_status_t find_missing(struct drain_run *run, const struct survey_step *step, struct number_list *missing)
+static dcache_status_t find_missing(struct drain_run *run, const struct overview_step *step,
+                                    struct number_list *missing)
 {
     struct step_objects objects;
     struct manifest united;
     struct diag *dg = &run->cli->dg;
-    dcache_status_t status = step_objects_list(dg, run->survey->remote, run->survey->job, step->set.step, &objects);
+    dcache_status_t status = step_objects_list(dg, run->overview->remote, run->overview->job, step->set.step, &objects);
     if (status != DCACHE_OK)
         return status;
-    status = step_objects_unite(dg, run->survey->remote, &objects, run->survey->job, &step->set, &united);
+    status = step_objects_unite(dg, run->overview->remote, &objects, run->overview->job, &step->set, &united);
     step_objects_free(&objects);
     if (status != DCACHE_OK)
         return status;
@@ -160,7 +162,7 @@ static dcache_status_t find_missing(struct drain_run *run, const struct survey_s
     return DCACHE_OK;
 }
 
-static void drain_one(struct drain_run *run, const struct survey_step *step, struct outcome *outcome)
+static void drain_one(struct drain_run *run, const struct overview_step *step, struct outcome *outcome)
 {
     char what[64];
     struct watcher watcher;
@@ -185,7 +187,7 @@ static void drain_one(struct drain_run *run, const struct survey_step *step, str
     outcome->bytes = atomic_load(&run->control.bytes_stored) - bytes_before;
 }
 
-static void print_outcome(const struct survey_step *step, struct outcome *outcome)
+static void print_outcome(const struct overview_step *step, struct outcome *outcome)
 {
     char size[16];
     printf("step %" PRIu64 ": ", step->set.step);
@@ -206,7 +208,7 @@ static void print_outcome(const struct survey_step *step, struct outcome *outcom
     fflush(stdout);
 }
 
-static json_t *outcome_json(const struct survey_step *step, struct outcome *outcome)
+static json_t *outcome_json(const struct overview_step *step, struct outcome *outcome)
 {
     uint64_t missing = outcome->missing.count;
     return json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:s, s:o}", "step", (json_int_t)step->set.step, "sequence",
@@ -217,7 +219,7 @@ static json_t *outcome_json(const struct survey_step *step, struct outcome *outc
 }
 
 /* False when it makes no sense to go on: the object store failed, and would for the next step. */
-static bool handle_step(struct drain_run *run, const struct survey_step *step)
+static bool handle_step(struct drain_run *run, const struct overview_step *step)
 {
     struct outcome outcome;
     drain_one(run, step, &outcome);
@@ -254,31 +256,32 @@ static void name_drainer(char name[64])
 static int drain_all(struct drain_run *run)
 {
     struct cli *cli = run->cli;
-    const struct survey *survey = run->survey;
-    if (survey->remote_failed) /* the warning is out */
+    const struct overview *overview = run->overview;
+    if (overview->remote_failed) /* the warning is out */
         return CLI_BAD;
-    if (survey->remote == NULL) {
+    if (overview->remote == NULL) {
         if (!cli->json)
-            printf("job %s: nothing to do, there is no object store (give one with --store URL)\n", survey->job);
+            printf("job %s: nothing to do, there is no object store (give one with --store URL)\n", overview->job);
         return CLI_OK;
     }
     bool go_on = true;
-    for (size_t i = 0; go_on && i < survey->step_count; i++) {
-        const struct survey_step *step = &survey->steps[i];
-        if (step->held > 0 && is_best_attempt(survey, step))
+    for (size_t i = 0; go_on && i < overview->step_count; i++) {
+        const struct overview_step *step = &overview->steps[i];
+        if (step->held > 0 && is_best_attempt(overview, step))
             go_on = handle_step(run, step);
     }
     if (run->steps == 0)
-        return cli_failed(cli, diag_fail(&cli->dg, DCACHE_NOT_FOUND,
-                                         "job %s has no complete shards in the node stores of this host", survey->job));
+        return cli_failed(cli,
+                          diag_fail(&cli->dg, DCACHE_NOT_FOUND,
+                                    "job %s has no complete shards in the node stores of this host", overview->job));
     return run->failed ? CLI_BAD : CLI_OK;
 }
 
 int command_drain(struct cli *cli)
 {
     char job[64];
-    struct survey survey;
-    struct drain_run run = {.cli = cli, .survey = &survey};
+    struct overview overview;
+    struct drain_run run = {.cli = cli, .overview = &overview};
     if (cli->argument_count > 0)
         return cli_misused(cli, "drain takes no arguments: choose a job with --job NAME");
     if (cli->no_store)
@@ -287,17 +290,17 @@ int command_drain(struct cli *cli)
     if (code != CLI_OK)
         return code;
     cli->may_create = true;
-    dcache_status_t status = survey_open(cli, job, true, &survey);
+    dcache_status_t status = overview_open(cli, job, true, &overview);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);
     name_drainer(run.drainer);
     run.document = cli->json ? json_array() : NULL;
     code = drain_all(&run);
     if (cli->json && code != CLI_NOTHING &&
-        cli_print_json(cli, json_pack("{s:s, s:s, s:O}", "job", job, "object_store", survey.remote_url, "steps",
+        cli_print_json(cli, json_pack("{s:s, s:s, s:O}", "job", job, "object_store", overview.remote_url, "steps",
                                       run.document)) != CLI_OK)
         code = CLI_BAD;
     json_decref(run.document);
-    survey_close(&survey);
+    overview_close(&overview);
     return code;
 }

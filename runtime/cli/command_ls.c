@@ -1,5 +1,5 @@
 /* dcache ls: what there is, one row per attempt at a step. */
-#include "runtime/cli/survey.h"
+#include "runtime/cli/overview.h"
 #include "runtime/cli/table.h"
 
 #include <inttypes.h>
@@ -12,26 +12,26 @@ static const char *or_unknown(const char *text)
 
 /* --- For people ----------------------------------------------------------------------------------------------------*/
 
-static void print_heading(const struct survey *survey)
+static void print_heading(const struct overview *overview)
 {
-    const struct run_info *info = &survey->info;
+    const struct run_info *info = &overview->info;
     char when[32];
-    if (survey->has_info) {
-        printf("job %s: %" PRIu32 " ranks on %" PRIu32 " nodes, transport %s (%s)\n", survey->job, info->world_size,
+    if (overview->has_info) {
+        printf("job %s: %" PRIu32 " ranks on %" PRIu32 " nodes, transport %s (%s)\n", overview->job, info->world_size,
                info->node_count, or_unknown(info->transport), or_unknown(info->transport_reason));
         printf("last run on this host: %s, pid %ld, since %s\n", or_unknown(info->node_name), info->pid,
                text_time(info->started, when));
-    } else if (survey->step_count > 0) {
-        printf("job %s: %" PRIu32 " ranks\n", survey->job, survey->steps[0].set.world_size);
+    } else if (overview->step_count > 0) {
+        printf("job %s: %" PRIu32 " ranks\n", overview->job, overview->steps[0].set.world_size);
     } else {
-        printf("job %s: no checkpoints\n", survey->job);
+        printf("job %s: no checkpoints\n", overview->job);
     }
-    if (survey->remote != NULL)
-        printf("object store: %s%s\n", survey->remote_url, survey->remote_failed ? " (cannot be asked)" : "");
+    if (overview->remote != NULL)
+        printf("object store: %s%s\n", overview->remote_url, overview->remote_failed ? " (cannot be asked)" : "");
 }
 
 /* False when memory ran out. */
-static bool print_steps(const struct survey *survey)
+static bool print_steps(const struct overview *overview)
 {
     static const char *const titles[] = {"STEP", "LEVEL", "SHARDS", "SIZE", "WHEN", "SEQUENCE"};
     struct table table;
@@ -39,10 +39,10 @@ static bool print_steps(const struct survey *survey)
     char size[16];
     char when[32];
     table_begin(&table, "rlrrlr", titles);
-    for (size_t i = 0; i < survey->step_count; i++) {
-        const struct survey_step *step = &survey->steps[i];
+    for (size_t i = 0; i < overview->step_count; i++) {
+        const struct overview_step *step = &overview->steps[i];
         table_cell(&table, "%" PRIu64, step->set.step);
-        table_cell(&table, "%s", survey_level(step, level));
+        table_cell(&table, "%s", overview_level(step, level));
         table_cell(&table, "%" PRIu32 "/%" PRIu32 "/%" PRIu32, step->own, step->replica, step->set.world_size);
         table_cell(&table, "%s", text_size(step->bytes, size));
         table_cell(&table, "%s", text_time(step->modified, when));
@@ -51,40 +51,41 @@ static bool print_steps(const struct survey *survey)
     return table_print(&table, stdout);
 }
 
-static void print_footnote(const struct survey *survey)
+static void print_footnote(const struct overview *overview)
 {
     bool partial = false;
-    for (size_t i = 0; i < survey->step_count; i++)
-        partial = partial || (!survey->steps[i].durable && survey->steps[i].held < survey->steps[i].set.world_size);
+    for (size_t i = 0; i < overview->step_count; i++)
+        partial =
+            partial || (!overview->steps[i].durable && overview->steps[i].held < overview->steps[i].set.world_size);
     puts("SHARDS: own copies / replicas in this host's node stores / ranks of the job");
     if (partial)
         puts("partial: only this host's node stores can be seen here; the other shards may well be on other nodes");
 }
 
-static int show_job(struct survey *survey)
+static int show_job(struct overview *overview)
 {
-    struct cli *cli = survey->cli;
+    struct cli *cli = overview->cli;
     bool good = true;
-    print_heading(survey);
-    if (survey->step_count > 0) {
-        good = print_steps(survey);
-        print_footnote(survey);
+    print_heading(overview);
+    if (overview->step_count > 0) {
+        good = print_steps(overview);
+        print_footnote(overview);
     }
     fflush(stdout);
-    for (size_t i = 0; i < survey->fault_count; i++)
-        diag_log(&cli->dg, DIAG_WARNING, "step %" PRIu64 " has a bad manifest: %s", survey->faults[i].step,
-                 survey->faults[i].text);
-    return good && survey->fault_count == 0 && !survey->remote_failed ? CLI_OK : CLI_BAD;
+    for (size_t i = 0; i < overview->fault_count; i++)
+        diag_log(&cli->dg, DIAG_WARNING, "step %" PRIu64 " has a bad manifest: %s", overview->faults[i].step,
+                 overview->faults[i].text);
+    return good && overview->fault_count == 0 && !overview->remote_failed ? CLI_OK : CLI_BAD;
 }
 
 /* --- For programs --------------------------------------------------------------------------------------------------*/
 
-static json_t *step_json(const struct survey_step *step)
+static json_t *step_json(const struct overview_step *step)
 {
     char level[40];
     char epoch[17];
     snprintf(epoch, sizeof epoch, "%016" PRIx64, step->set.epoch);
-    survey_level(step, level);
+    overview_level(step, level);
     level[strcspn(level, " ")] = '\0'; /* "partial": how much is in held */
     return json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "step", (json_int_t)step->set.step,
                      "sequence", (json_int_t)step->set.sequence, "epoch", epoch, "level", level, "own",
@@ -93,10 +94,10 @@ static json_t *step_json(const struct survey_step *step)
                      step->modified != 0 ? json_integer((json_int_t)step->modified) : json_null());
 }
 
-static json_t *run_json(const struct survey *survey)
+static json_t *run_json(const struct overview *overview)
 {
-    const struct run_info *info = &survey->info;
-    if (!survey->has_info)
+    const struct run_info *info = &overview->info;
+    if (!overview->has_info)
         return json_null();
     return json_pack("{s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:I}", "ranks", (json_int_t)info->world_size, "nodes",
                      (json_int_t)info->node_count, "node", (json_int_t)info->node, "node_name", info->node_name, "pid",
@@ -104,18 +105,18 @@ static json_t *run_json(const struct survey *survey)
                      "started", (json_int_t)info->started);
 }
 
-static json_t *job_json(const struct survey *survey)
+static json_t *job_json(const struct overview *overview)
 {
     json_t *steps = json_array();
     json_t *faults = json_array();
-    for (size_t i = 0; i < survey->step_count; i++)
-        json_array_append_new(steps, step_json(&survey->steps[i]));
-    for (size_t i = 0; i < survey->fault_count; i++)
-        json_array_append_new(faults, json_pack("{s:I, s:s}", "step", (json_int_t)survey->faults[i].step, "text",
-                                                survey->faults[i].text));
-    return json_pack("{s:s, s:o, s:s, s:b, s:o, s:o}", "job", survey->job, "run", run_json(survey), "object_store",
-                     survey->remote_url, "object_store_failed", survey->remote_failed, "steps", steps, "bad_manifests",
-                     faults);
+    for (size_t i = 0; i < overview->step_count; i++)
+        json_array_append_new(steps, step_json(&overview->steps[i]));
+    for (size_t i = 0; i < overview->fault_count; i++)
+        json_array_append_new(faults, json_pack("{s:I, s:s}", "step", (json_int_t)overview->faults[i].step, "text",
+                                                overview->faults[i].text));
+    return json_pack("{s:s, s:o, s:s, s:b, s:o, s:o}", "job", overview->job, "run", run_json(overview), "object_store",
+                     overview->remote_url, "object_store_failed", overview->remote_failed, "steps", steps,
+                     "bad_manifests", faults);
 }
 
 /* --- The command ---------------------------------------------------------------------------------------------------*/
@@ -123,25 +124,25 @@ static json_t *job_json(const struct survey *survey)
 /* Show one job, or append it to `document`. *found: it has a checkpoint. */
 static int list_job(struct cli *cli, const char *job, json_t *document, bool *found)
 {
-    struct survey survey;
+    struct overview overview;
     int code = CLI_OK;
-    dcache_status_t status = survey_open(cli, job, false, &survey);
+    dcache_status_t status = overview_open(cli, job, false, &overview);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);
-    bool here = survey.step_count > 0 || survey.fault_count > 0 || survey.store_count > 0;
+    bool here = overview.step_count > 0 || overview.fault_count > 0 || overview.store_count > 0;
     if (document != NULL) {
         if (here)
-            json_array_append_new(document, job_json(&survey));
-        code = survey.remote_failed || survey.fault_count > 0 ? CLI_BAD : CLI_OK;
+            json_array_append_new(document, job_json(&overview));
+        code = overview.remote_failed || overview.fault_count > 0 ? CLI_BAD : CLI_OK;
     } else if (here) {
         if (*found)
             putchar('\n');
-        code = show_job(&survey);
-    } else if (survey.remote_failed) {
+        code = show_job(&overview);
+    } else if (overview.remote_failed) {
         code = CLI_BAD;
     }
     *found = *found || here;
-    survey_close(&survey);
+    overview_close(&overview);
     return code;
 }
 

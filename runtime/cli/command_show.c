@@ -1,6 +1,6 @@
 /* dcache show STEP: who holds which shard, and what is in one. */
 #include "runtime/cli/image.h"
-#include "runtime/cli/survey.h"
+#include "runtime/cli/overview.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -16,23 +16,23 @@ static const char *kind_name(enum slot_kind kind)
 }
 
 /* The header of any shard of the step: of the first copy that can be read, else from the object store. */
-static dcache_status_t open_any(struct survey *survey, const struct survey_step *step, struct image *image)
+static dcache_status_t open_any(struct overview *overview, const struct overview_step *step, struct image *image)
 {
-    struct diag *dg = &survey->cli->dg;
+    struct diag *dg = &overview->cli->dg;
     char key[OBJECT_KEY_MAX];
     for (size_t i = 0; i < step->copy_count; i++) {
         const struct catalog_entry *entry = &step->copies[i].entry;
         if (entry->state != SHARD_COMPLETE)
             continue;
-        if (image_open_copy(dg, &survey->stores[entry->store], entry, image) == DCACHE_OK &&
+        if (image_open_copy(dg, &overview->stores[entry->store], entry, image) == DCACHE_OK &&
             shard_same_set(&image->header.set, &step->set))
             return DCACHE_OK;
         image_close(image);
     }
     if (!step->durable)
         return DCACHE_NOT_FOUND;
-    manifest_shard_key(key, survey->job, step->set.step, step->manifest.shards[0].rank);
-    dcache_status_t status = image_open_object(dg, survey->remote, key, image);
+    manifest_shard_key(key, overview->job, step->set.step, step->manifest.shards[0].rank);
+    dcache_status_t status = image_open_object(dg, overview->remote, key, image);
     if (status != DCACHE_OK)
         image_close(image);
     return status;
@@ -40,14 +40,14 @@ static dcache_status_t open_any(struct survey *survey, const struct survey_step 
 
 /* --- For people ----------------------------------------------------------------------------------------------------*/
 
-static void shard_row(struct table *table, const struct survey *survey, const struct survey_step *step, uint32_t rank,
-                      const struct survey_copy *copy)
+static void shard_row(struct table *table, const struct overview *overview, const struct overview_step *step,
+                      uint32_t rank, const struct overview_copy *copy)
 {
     const struct manifest_shard *stored = step->durable ? manifest_find(&step->manifest, rank) : NULL;
     char size[16];
     table_cell(table, "%" PRIu32, rank);
     if (copy != NULL) {
-        table_cell(table, "%u", survey->indexes[copy->entry.store]);
+        table_cell(table, "%u", overview->indexes[copy->entry.store]);
         table_cell(table, "%s", kind_name(copy->entry.kind));
         table_cell(table, "%s", state_name(copy->entry.state));
         table_cell(table, "%s", text_size(copy->entry.file_bytes, size));
@@ -57,12 +57,12 @@ static void shard_row(struct table *table, const struct survey *survey, const st
         table_cell(table, "-");
         table_cell(table, "%s", stored != NULL ? text_size(stored->bytes, size) : "-");
     }
-    table_cell(table, "%s", stored != NULL ? "yes" : survey->remote == NULL || survey->remote_failed ? "?" : "no");
+    table_cell(table, "%s", stored != NULL ? "yes" : overview->remote == NULL || overview->remote_failed ? "?" : "no");
 }
 
 /* Copies and, where there are none, the ranks of the manifest; both ascend. Ranks in neither are left to the line that
  * print_unseen() prints: a header may claim any number of ranks. */
-static bool print_shards(const struct survey *survey, const struct survey_step *step)
+static bool print_shards(const struct overview *overview, const struct overview_step *step)
 {
     static const char *const titles[] = {"RANK", "NODE", "COPY", "STATE", "SIZE", "STORED"};
     struct table table;
@@ -72,16 +72,16 @@ static bool print_shards(const struct survey *survey, const struct survey_step *
         uint32_t rank = step->manifest.shards[i].rank;
         size_t first = copy;
         for (; copy < step->copy_count && step->copies[copy].entry.rank <= rank; copy++)
-            shard_row(&table, survey, step, step->copies[copy].entry.rank, &step->copies[copy]);
+            shard_row(&table, overview, step, step->copies[copy].entry.rank, &step->copies[copy]);
         if (first == copy)
-            shard_row(&table, survey, step, rank, NULL);
+            shard_row(&table, overview, step, rank, NULL);
     }
     for (; copy < step->copy_count; copy++)
-        shard_row(&table, survey, step, step->copies[copy].entry.rank, &step->copies[copy]);
+        shard_row(&table, overview, step, step->copies[copy].entry.rank, &step->copies[copy]);
     return table_print(&table, stdout);
 }
 
-static void print_unseen(const struct survey_step *step)
+static void print_unseen(const struct overview_step *step)
 {
     struct number_list unseen = {.count = 0};
     uint32_t next = 0;
@@ -131,36 +131,36 @@ static bool print_regions(const struct shard_header *header)
     return table_print(&table, stdout);
 }
 
-static void print_heading(const struct survey *survey, const struct survey_step *step)
+static void print_heading(const struct overview *overview, const struct overview_step *step)
 {
     char level[40];
     char size[16];
-    printf("job %s, step %" PRIu64 ": %s, %" PRIu32 " ranks, %s, sequence %" PRIu64 "\n", survey->job, step->set.step,
-           survey_level(step, level), step->set.world_size, text_size(step->bytes, size), step->set.sequence);
-    for (size_t i = 0; i < survey->step_count; i++) {
-        const struct survey_step *other = &survey->steps[i];
+    printf("job %s, step %" PRIu64 ": %s, %" PRIu32 " ranks, %s, sequence %" PRIu64 "\n", overview->job, step->set.step,
+           overview_level(step, level), step->set.world_size, text_size(step->bytes, size), step->set.sequence);
+    for (size_t i = 0; i < overview->step_count; i++) {
+        const struct overview_step *other = &overview->steps[i];
         if (other != step && other->set.step == step->set.step)
             printf("there is also an older attempt at this step: %s, sequence %" PRIu64 "\n",
-                   survey_level(other, level), other->set.sequence);
+                   overview_level(other, level), other->set.sequence);
     }
 }
 
 /* --- For programs --------------------------------------------------------------------------------------------------*/
 
-static json_t *copies_json(const struct survey *survey, const struct survey_step *step)
+static json_t *copies_json(const struct overview *overview, const struct overview_step *step)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < step->copy_count; i++) {
         const struct catalog_entry *entry = &step->copies[i].entry;
         json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:I, s:s, s:I}", "rank", (json_int_t)entry->rank, "node",
-                                              (json_int_t)survey->indexes[entry->store], "copy", kind_name(entry->kind),
-                                              "slot", (json_int_t)entry->slot, "state", state_name(entry->state),
-                                              "bytes", (json_int_t)entry->file_bytes));
+                                              (json_int_t)overview->indexes[entry->store], "copy",
+                                              kind_name(entry->kind), "slot", (json_int_t)entry->slot, "state",
+                                              state_name(entry->state), "bytes", (json_int_t)entry->file_bytes));
     }
     return list;
 }
 
-static json_t *stored_json(const struct survey_step *step)
+static json_t *stored_json(const struct overview_step *step)
 {
     json_t *list = json_array();
     char crc[17];
@@ -196,34 +196,35 @@ static json_t *regions_json(const struct shard_header *header)
     return json_pack("{s:I, s:o}", "rank", (json_int_t)header->rank, "list", list);
 }
 
-static json_t *show_json(const struct survey *survey, const struct survey_step *step, const struct shard_header *header)
+static json_t *show_json(const struct overview *overview, const struct overview_step *step,
+                         const struct shard_header *header)
 {
     char level[40];
     char epoch[17];
     snprintf(epoch, sizeof epoch, "%016" PRIx64, step->set.epoch);
-    survey_level(step, level);
+    overview_level(step, level);
     level[strcspn(level, " ")] = '\0';
-    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "job", survey->job, "step",
+    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "job", overview->job, "step",
                      (json_int_t)step->set.step, "sequence", (json_int_t)step->set.sequence, "epoch", epoch, "level",
                      level, "ranks", (json_int_t)step->set.world_size, "bytes", (json_int_t)step->bytes, "copies",
-                     copies_json(survey, step), "stored", stored_json(step), "regions",
+                     copies_json(overview, step), "stored", stored_json(step), "regions",
                      header != NULL ? regions_json(header) : json_null());
 }
 
 /* --- The command ---------------------------------------------------------------------------------------------------*/
 
-static int show_step(struct survey *survey, const struct survey_step *step)
+static int show_step(struct overview *overview, const struct overview_step *step)
 {
-    struct cli *cli = survey->cli;
+    struct cli *cli = overview->cli;
     struct image image;
-    dcache_status_t status = open_any(survey, step, &image);
+    dcache_status_t status = open_any(overview, step, &image);
     const struct shard_header *header = status == DCACHE_OK ? &image.header : NULL;
     bool good = true;
     if (cli->json) {
-        good = cli_print_json(cli, show_json(survey, step, header)) == CLI_OK;
+        good = cli_print_json(cli, show_json(overview, step, header)) == CLI_OK;
     } else {
-        print_heading(survey, step);
-        good = print_shards(survey, step);
+        print_heading(overview, step);
+        good = print_shards(overview, step);
         print_unseen(step);
         if (header != NULL)
             good = print_regions(header) && good;
@@ -232,29 +233,29 @@ static int show_step(struct survey *survey, const struct survey_step *step)
         image_close(&image);
     else if (status != DCACHE_NOT_FOUND)
         diag_log(&cli->dg, DIAG_WARNING, "no shard's header can be read: %s", cli->dg.text);
-    return good && !survey->remote_failed && (header != NULL || status == DCACHE_NOT_FOUND) ? CLI_OK : CLI_BAD;
+    return good && !overview->remote_failed && (header != NULL || status == DCACHE_NOT_FOUND) ? CLI_OK : CLI_BAD;
 }
 
 int command_show(struct cli *cli)
 {
     uint64_t number = 0;
     char job[64];
-    struct survey survey;
+    struct overview overview;
     if (cli->argument_count != 1 || !cli_parse_step(cli->arguments[0], &number))
         return cli_misused(cli, "show takes one argument, the number of a step");
     int code = cli_one_job(cli, job);
     if (code != CLI_OK)
         return code;
-    dcache_status_t status = survey_open(cli, job, false, &survey);
+    dcache_status_t status = overview_open(cli, job, false, &overview);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);
-    const struct survey_step *step = survey_find(&survey, number);
+    const struct overview_step *step = overview_find(&overview, number);
     if (step != NULL)
-        code = show_step(&survey, step);
+        code = show_step(&overview, step);
     else
         code = cli_failed(cli, diag_fail(&cli->dg, DCACHE_NOT_FOUND,
                                          "job %s has no step %" PRIu64 " here: `dcache ls` shows what there is", job,
                                          number));
-    survey_close(&survey);
+    overview_close(&overview);
     return code;
 }

@@ -1,6 +1,6 @@
 /* dcache verify [STEP]: every byte of every copy in the node stores and of every object is compared with its digest. */
 #include "runtime/cli/image.h"
-#include "runtime/cli/survey.h"
+#include "runtime/cli/overview.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 struct verify {
     struct cli *cli;
-    struct survey *survey;
+    struct overview *overview;
     const uint64_t *only; /* this step, or NULL for all */
     struct cli_progress progress;
     uint64_t done;
@@ -79,13 +79,13 @@ static dcache_status_t verify_body(struct verify *verify, struct image *image, c
 
 /* --- Node stores ---------------------------------------------------------------------------------------------------*/
 
-static dcache_status_t verify_copy(struct verify *verify, const struct survey_copy *copy)
+static dcache_status_t verify_copy(struct verify *verify, const struct overview_copy *copy)
 {
     const struct catalog_entry *entry = &copy->entry;
-    const struct node_store *store = &verify->survey->stores[entry->store];
+    const struct node_store *store = &verify->overview->stores[entry->store];
     char path[640];
     struct image image;
-    survey_copy_path(verify->survey, copy, path, sizeof path);
+    overview_copy_path(verify->overview, copy, path, sizeof path);
     dcache_status_t status = image_open_copy(&verify->cli->dg, store, entry, &image);
     verify->copies++;
     if (status == DCACHE_NOT_FOUND || image_used_again(&image, &entry->set)) {
@@ -118,10 +118,10 @@ static bool parse_slot_name(const char *name, struct catalog_entry *entry)
     return strcmp(name, again) == 0;
 }
 
-static bool is_known(const struct survey *survey, const struct catalog_entry *entry)
+static bool is_known(const struct overview *overview, const struct catalog_entry *entry)
 {
-    for (size_t i = 0; i < survey->copy_count; i++) {
-        const struct catalog_entry *known = &survey->copies[i].entry;
+    for (size_t i = 0; i < overview->copy_count; i++) {
+        const struct catalog_entry *known = &overview->copies[i].entry;
         if (known->store == entry->store && known->kind == entry->kind && known->rank == entry->rank &&
             known->slot == entry->slot)
             return true;
@@ -132,7 +132,7 @@ static bool is_known(const struct survey *survey, const struct catalog_entry *en
 /* A slot that the catalog left out: never written, or its header is bad. */
 static void verify_unknown(struct verify *verify, const struct catalog_entry *entry, const char *name)
 {
-    const struct node_store *store = &verify->survey->stores[entry->store];
+    const struct node_store *store = &verify->overview->stores[entry->store];
     char path[sizeof store->path + 64];
     struct image image;
     dcache_status_t status = image_open_copy(&verify->cli->dg, store, entry, &image);
@@ -149,7 +149,7 @@ static void verify_unknown(struct verify *verify, const struct catalog_entry *en
 
 static dcache_status_t verify_unknown_slots(struct verify *verify, uint32_t number)
 {
-    const struct node_store *store = &verify->survey->stores[number];
+    const struct node_store *store = &verify->overview->stores[number];
     int fd = openat(store->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
     const struct dirent *item;
@@ -161,7 +161,7 @@ static dcache_status_t verify_unknown_slots(struct verify *verify, uint32_t numb
     }
     while ((item = readdir(directory)) != NULL) {
         struct catalog_entry entry = {.store = number};
-        if (parse_slot_name(item->d_name, &entry) && !is_known(verify->survey, &entry))
+        if (parse_slot_name(item->d_name, &entry) && !is_known(verify->overview, &entry))
             verify_unknown(verify, &entry, item->d_name);
     }
     (void)closedir(directory);
@@ -170,26 +170,26 @@ static dcache_status_t verify_unknown_slots(struct verify *verify, uint32_t numb
 
 static dcache_status_t verify_node_stores(struct verify *verify)
 {
-    const struct survey *survey = verify->survey;
+    const struct overview *overview = verify->overview;
     dcache_status_t status = DCACHE_OK;
-    for (size_t i = 0; status == DCACHE_OK && i < survey->copy_count; i++) {
-        const struct survey_copy *copy = &survey->copies[i];
+    for (size_t i = 0; status == DCACHE_OK && i < overview->copy_count; i++) {
+        const struct overview_copy *copy = &overview->copies[i];
         if (copy->entry.state == SHARD_COMPLETE && in_scope(verify, copy->entry.set.step))
             status = verify_copy(verify, copy);
     }
-    for (size_t i = 0; status == DCACHE_OK && verify->only == NULL && i < survey->store_count; i++)
+    for (size_t i = 0; status == DCACHE_OK && verify->only == NULL && i < overview->store_count; i++)
         status = verify_unknown_slots(verify, (uint32_t)i);
     return status;
 }
 
 /* --- Object store --------------------------------------------------------------------------------------------------*/
 
-static const char *compare_with_manifest(const struct verify *verify, const struct survey_step *step,
+static const char *compare_with_manifest(const struct verify *verify, const struct overview_step *step,
                                          const struct manifest_shard *shard, const struct image *image)
 {
     const struct shard_header *header = &image->header;
     if (header->rank != shard->rank || !shard_same_set(&header->set, &step->set) ||
-        strcmp(header->job, verify->survey->job) != 0)
+        strcmp(header->job, verify->overview->job) != 0)
         return "it is another shard than the manifest says";
     if (header->file_bytes != shard->bytes || shard_image_crc(header, image->encoded) != shard->crc)
         return "size or digest is not what the manifest says";
@@ -197,14 +197,14 @@ static const char *compare_with_manifest(const struct verify *verify, const stru
 }
 
 /* Errors of the store itself end the command: they say nothing about the object. */
-static dcache_status_t verify_object(struct verify *verify, const struct survey_step *step,
+static dcache_status_t verify_object(struct verify *verify, const struct overview_step *step,
                                      const struct manifest_shard *shard)
 {
     struct diag *dg = &verify->cli->dg;
     char key[OBJECT_KEY_MAX];
     struct image image;
-    manifest_shard_key(key, verify->survey->job, step->set.step, shard->rank);
-    dcache_status_t status = image_open_object(dg, verify->survey->remote, key, &image);
+    manifest_shard_key(key, verify->overview->job, step->set.step, shard->rank);
+    dcache_status_t status = image_open_object(dg, verify->overview->remote, key, &image);
     bool bad = status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT;
     verify->objects++;
     if (status == DCACHE_NOT_FOUND) {
@@ -225,19 +225,19 @@ static dcache_status_t verify_object(struct verify *verify, const struct survey_
 
 static dcache_status_t verify_object_store(struct verify *verify)
 {
-    const struct survey *survey = verify->survey;
+    const struct overview *overview = verify->overview;
     dcache_status_t status = DCACHE_OK;
     char key[OBJECT_KEY_MAX];
-    for (size_t i = 0; i < survey->fault_count; i++) {
-        const struct survey_fault *fault = &survey->faults[i];
-        manifest_key(key, survey->job, fault->step);
+    for (size_t i = 0; i < overview->fault_count; i++) {
+        const struct overview_fault *fault = &overview->faults[i];
+        manifest_key(key, overview->job, fault->step);
         if (!in_scope(verify, fault->step))
             continue;
         verify->objects++;
         report_bad(verify, key, &fault->step, NULL, NULL, fault->text);
     }
-    for (size_t i = 0; i < survey->step_count; i++) {
-        const struct survey_step *step = &survey->steps[i];
+    for (size_t i = 0; i < overview->step_count; i++) {
+        const struct overview_step *step = &overview->steps[i];
         for (size_t s = 0; status == DCACHE_OK && in_scope(verify, step->set.step) && s < step->manifest.shard_count;
              s++)
             status = verify_object(verify, step, &step->manifest.shards[s]);
@@ -249,16 +249,16 @@ static dcache_status_t verify_object_store(struct verify *verify)
 
 static uint64_t bytes_in_scope(const struct verify *verify)
 {
-    const struct survey *survey = verify->survey;
+    const struct overview *overview = verify->overview;
     uint64_t total = 0;
-    for (size_t i = 0; i < survey->copy_count; i++) {
-        const struct catalog_entry *entry = &survey->copies[i].entry;
+    for (size_t i = 0; i < overview->copy_count; i++) {
+        const struct catalog_entry *entry = &overview->copies[i].entry;
         if (entry->state == SHARD_COMPLETE && in_scope(verify, entry->set.step))
             total += entry->file_bytes;
     }
-    for (size_t i = 0; i < survey->step_count; i++) {
-        if (survey->steps[i].durable && in_scope(verify, survey->steps[i].set.step))
-            total += survey->steps[i].bytes;
+    for (size_t i = 0; i < overview->step_count; i++) {
+        if (overview->steps[i].durable && in_scope(verify, overview->steps[i].set.step))
+            total += overview->steps[i].bytes;
     }
     return total;
 }
@@ -268,12 +268,12 @@ static int print_result(const struct verify *verify)
     struct cli *cli = verify->cli;
     char size[16];
     if (cli->json)
-        return cli_print_json(cli,
-                              json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:O}", "job", verify->survey->job, "copies",
-                                        (json_int_t)verify->copies, "objects", (json_int_t)verify->objects, "bytes",
-                                        (json_int_t)verify->done, "in_use", (json_int_t)verify->skipped,
-                                        "object_store_failed", verify->survey->remote_failed, "bad", verify->findings));
-    printf("job %s: %" PRIu64 " copies in node stores and %" PRIu64 " objects verified, %s: ", verify->survey->job,
+        return cli_print_json(cli, json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:O}", "job", verify->overview->job,
+                                             "copies", (json_int_t)verify->copies, "objects",
+                                             (json_int_t)verify->objects, "bytes", (json_int_t)verify->done, "in_use",
+                                             (json_int_t)verify->skipped, "object_store_failed",
+                                             verify->overview->remote_failed, "bad", verify->findings));
+    printf("job %s: %" PRIu64 " copies in node stores and %" PRIu64 " objects verified, %s: ", verify->overview->job,
            verify->copies, verify->objects, text_size(verify->done, size));
     if (verify->bad > 0)
         printf("%" PRIu64 " bad\n", verify->bad);
@@ -290,25 +290,25 @@ static int verify_all(struct verify *verify)
     struct cli *cli = verify->cli;
     verify->progress = (struct cli_progress){.what = "verifying", .total = bytes_in_scope(verify)};
     dcache_status_t status = verify_node_stores(verify);
-    if (status == DCACHE_OK && verify->survey->remote != NULL)
+    if (status == DCACHE_OK && verify->overview->remote != NULL)
         status = verify_object_store(verify);
     cli_progress_clear(&verify->progress);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);
-    if (verify->copies + verify->objects == 0 && !verify->survey->remote_failed)
+    if (verify->copies + verify->objects == 0 && !verify->overview->remote_failed)
         return cli_failed(cli, diag_fail(&cli->dg, DCACHE_NOT_FOUND, "job %s: nothing to verify here%s",
-                                         verify->survey->job, verify->only != NULL ? " of that step" : ""));
+                                         verify->overview->job, verify->only != NULL ? " of that step" : ""));
     if (print_result(verify) != CLI_OK)
         return CLI_BAD;
-    return verify->bad > 0 || verify->survey->remote_failed ? CLI_BAD : CLI_OK;
+    return verify->bad > 0 || verify->overview->remote_failed ? CLI_BAD : CLI_OK;
 }
 
 int command_verify(struct cli *cli)
 {
     uint64_t only = 0;
     char job[64];
-    struct survey survey;
-    struct verify verify = {.cli = cli, .survey = &survey};
+    struct overview overview;
+    struct verify verify = {.cli = cli, .overview = &overview};
     if (cli->argument_count > 1 || (cli->argument_count == 1 && !cli_parse_step(cli->arguments[0], &only)))
         return cli_misused(cli, "verify takes the number of a step, or nothing");
     if (cli->argument_count == 1)
@@ -316,12 +316,12 @@ int command_verify(struct cli *cli)
     int code = cli_one_job(cli, job);
     if (code != CLI_OK)
         return code;
-    dcache_status_t status = survey_open(cli, job, false, &survey);
+    dcache_status_t status = overview_open(cli, job, false, &overview);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);
     verify.findings = cli->json ? json_array() : NULL;
     code = verify_all(&verify);
     json_decref(verify.findings);
-    survey_close(&survey);
+    overview_close(&overview);
     return code;
 }

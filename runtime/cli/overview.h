@@ -2,23 +2,23 @@
  * What this host can see of one job: the copies in its node stores, and the manifests in the object store, put together
  * by step. All that the commands of the tool work on.
  */
-#ifndef DCACHE_RUNTIME_CLI_SURVEY_H
-#define DCACHE_RUNTIME_CLI_SURVEY_H
+#ifndef DCACHE_RUNTIME_CLI_OVERVIEW_H
+#define DCACHE_RUNTIME_CLI_OVERVIEW_H
 
 #include "io/drain.h"
 #include "io/run_info.h"
 #include "runtime/cli/cli.h"
 
 /** One slot's file. */
-struct survey_copy {
+struct overview_copy {
     struct catalog_entry entry; /* entry.store is the index into stores */
     int64_t modified;           /* seconds since 1970, 0 = unknown */
 };
 
 /** One attempt at one step. */
-struct survey_step {
+struct overview_step {
     struct shard_set set;
-    const struct survey_copy *copies; /* borrowed from the survey; by rank, store and kind */
+    const struct overview_copy *copies; /* borrowed from the overview; by rank, store and kind */
     size_t copy_count;
     bool durable;
     struct manifest manifest; /* when durable */
@@ -32,12 +32,12 @@ struct survey_step {
 };
 
 /** A manifest that is there and cannot be used. */
-struct survey_fault {
+struct overview_fault {
     uint64_t step;
     char text[DIAG_TEXT_MAX];
 };
 
-struct survey {
+struct overview {
     struct cli *cli;
     char job[64];
     struct node_store *stores;
@@ -45,34 +45,34 @@ struct survey {
     struct drain_plan *plans; /* for each store; without ranks when there is none */
     size_t store_count;
     const struct drain_plan *plan; /* the first there is, or NULL */
-    struct survey_copy *copies;
+    struct overview_copy *copies;
     size_t copy_count;
-    struct survey_step *steps; /* newest first */
+    struct overview_step *steps; /* newest first */
     size_t step_count;
     bool has_info;
     struct run_info info;        /* of the most recent run on this host */
     struct object_store *remote; /* NULL: none, or not asked */
     char remote_url[OBJECT_URL_MAX];
     bool remote_failed; /* should have been asked and could not; the warning is out */
-    struct survey_fault *faults;
+    struct overview_fault *faults;
     size_t fault_count;
 };
 
 /**
- * Look at `job`. With `lock` the node stores are locked as long as the survey is open. A store that cannot be asked is
- * a warning and remote_failed.
+ * Look at `job`. With `lock` the node stores are locked as long as the overview is open. A store that cannot be asked
+ * is a warning and remote_failed.
  * @return DCACHE_OK, also when there is nothing; DCACHE_ERR_BUSY (with `lock`), DCACHE_ERR_PERMISSION, ...
  */
-dcache_status_t survey_open(struct cli *cli, const char *job, bool lock, struct survey *survey) DCACHE_MUST_CHECK;
-void survey_close(struct survey *survey);
+dcache_status_t overview_open(struct cli *cli, const char *job, bool lock, struct overview *overview) DCACHE_MUST_CHECK;
+void overview_close(struct overview *overview);
 
 /** The newest attempt at `step`, or NULL. */
-const struct survey_step *survey_find(const struct survey *survey, uint64_t step);
+const struct overview_step *overview_find(const struct overview *overview, uint64_t step);
 
 /** "DURABLE" and so on, or "partial 3/4"; `text` has 40 bytes. Returns it. */
-const char *survey_level(const struct survey_step *step, char text[40]);
+const char *overview_level(const struct overview_step *step, char text[40]);
 
 /** The path of a copy's file. */
-void survey_copy_path(const struct survey *survey, const struct survey_copy *copy, char *path, size_t size);
+void overview_copy_path(const struct overview *overview, const struct overview_copy *copy, char *path, size_t size);
 
 #endif
