@@ -78,6 +78,10 @@ static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct 
 
 static dcache_status_t place(dcache_t *dc)
 {
+    dcache_status_t status =
+        agree(&dc->world, &dc->diag, NULL, world_find_nodes(&dc->diag, &dc->world, dc->options.node_size));
+    if (status != DCACHE_OK)
+        return status;
     const struct placement_input input = {
         .node_count = dc->world.node_count,
         .rank_count = (uint32_t)dc->world.size,
@@ -85,11 +89,6 @@ static dcache_status_t place(dcache_t *dc)
         .drain_ranks_per_node = (uint32_t)dc->options.drain_ranks_per_node,
         .drain_nodes = (uint32_t)dc->options.drain_nodes,
     };
-
-    dcache_status_t status =
-        agree(&dc->world, &dc->diag, NULL, world_find_nodes(&dc->diag, &dc->world, dc->options.node_size));
-    if (status != DCACHE_OK)
-        return status;
     status = agree(&dc->world, &dc->diag, NULL, placement_compute(&dc->diag, &input, &dc->placement));
     if (status == DCACHE_OK && dc->world.node_count == 1 && dc->world.rank == 0)
         diag_log(
