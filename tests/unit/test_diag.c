@@ -208,9 +208,12 @@ static void test_log_without_stderr(void)
     diag_init(&dg, "j", 0, DIAG_ERROR);
     int saved = dup(STDERR_FILENO);
     close(STDERR_FILENO);
+    errno = ENOENT;
     diag_log(&dg, DIAG_ERROR, "nobody reads this");
+    int errno_after = errno;
     dup2(saved, STDERR_FILENO);
     close(saved);
+    CU_ASSERT_EQUAL(errno_after, ENOENT); /* and not write(2)'s EBADF */
     CU_ASSERT_STRING_EQUAL(dg.text, "");
 }
 

@@ -215,6 +215,16 @@ static void test_precedence(void)
     clear_environment();
 }
 
+/* The struct is broadcast: nothing of a value that did not win stays in it. */
+static void test_nothing_left_of_former_values(void)
+{
+    setenv("DCACHE_STORE", "none", 1);
+    struct options without_file = load_good(NULL);
+    struct options with_file = load_good("store = azure://a-long-name/that-did-not-win\n");
+    CU_ASSERT_EQUAL(memcmp(&without_file, &with_file, sizeof with_file), 0);
+    clear_environment();
+}
+
 static void test_missing_file(void)
 {
     struct diag dg;
@@ -233,6 +243,7 @@ static void test_bad_values_in_file(void)
 {
     check_refused("\nslots = 40\n", PARTS("/heat.ini:2: slots = \"40\"", "a whole number from 2 to 16"));
     check_refused("slots = 1\n", PARTS(":1: slots = \"1\"", "from 2 to 16"));
+    check_refused("slots = 17\n", PARTS(":1: slots = \"17\"", "from 2 to 16"));
     check_refused("slots = 2.0\n", PARTS("slots = \"2.0\"", "a whole number"));
     check_refused("slots = 99999999999999999999\n", PARTS("slots = \"99999999999999999999\"", "from 2 to 16"));
     check_refused("slots =\n", PARTS("slots = \"\"", "from 2 to 16"));
@@ -469,6 +480,7 @@ int main(void)
         {"every option in the environment", test_every_option_in_environment},
         {"no option is untested", test_no_option_untested},
         {"what wins", test_precedence},
+        {"nothing is left of what does not win", test_nothing_left_of_former_values},
         {"missing file", test_missing_file},
         {"bad values in the file", test_bad_values_in_file},
         {"bad values in the environment", test_bad_values_in_environment},
