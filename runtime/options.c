@@ -255,10 +255,12 @@ static dcache_status_t fail_value(struct diag *dg, const char *where, const stru
                      (int)(shown > SHOWN ? SHOWN : shown), value, cut, allowed);
 }
 
+/* Those a name may have. */
+static const char name_characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+
 static bool is_name(const char *text)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
-    return text[strspn(text, allowed)] == '\0' && strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
+    return text[strspn(text, name_characters)] == '\0' && strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
 }
 
 static bool has_control_character(const char *text)
@@ -354,11 +356,8 @@ static void default_job(char job[64])
         path[(size_t)length - mark_length] = '\0';
     const char *slash = strrchr(path, '/');
     snprintf(job, 64, "%.63s", slash != NULL ? slash + 1 : path);
-    for (char *at = job; *at != '\0'; at++) {
-        const char one[] = {*at, '\0'};
-        if (*at != '.' && !is_name(one))
-            *at = '_';
-    }
+    for (char *at = job + strspn(job, name_characters); *at != '\0'; at += strspn(at, name_characters))
+        *at = '_';
     if (job[0] == '\0' || !is_name(job))
         memcpy(job, "job", sizeof "job");
 }
