@@ -22,22 +22,25 @@ done
 rm -rf "$TEST_SCRATCH_DIR"
 mkdir -p "$TEST_SCRATCH_DIR" || exit 1
 cd "$TEST_SCRATCH_DIR" || exit 1
+export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+export LSAN_OPTIONS=suppressions=$TEST_SOURCE_DIR/tests/tools/lsan.supp:print_suppressions=0
+export UBSAN_OPTIONS=print_stacktrace=1
+
 case $name in
 unit.* | fuzz.*) # these test the defaults themselves; Open MPI gets no TMPDIR: its socket names would be too long
     export TMPDIR=$TEST_SCRATCH_DIR
     ;;
-*) export DCACHE_MEMORY_STORE=$TEST_SCRATCH_DIR/memory ;;
+*)
+    export DCACHE_MEMORY_STORE=$TEST_SCRATCH_DIR/memory
+    # The slow unwinder, because the libraries below us keep no frame pointers and lsan.supp has to find them.
+    ASAN_OPTIONS=$ASAN_OPTIONS:fast_unwind_on_malloc=0
+    ;;
 esac
 
 # Open MPI in a container: root, more ranks than cores, no binding, no ptrace between ranks.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
-
-# The slow unwinder, because the libraries below us keep no frame pointers and lsan.supp has to find them in the stack.
-export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:fast_unwind_on_malloc=0
-export LSAN_OPTIONS=suppressions=$TEST_SOURCE_DIR/tests/tools/lsan.supp:print_suppressions=0
-export UBSAN_OPTIONS=print_stacktrace=1
 
 "$@" </dev/null
 status=$?
