@@ -87,15 +87,15 @@ static int find_slot(const dcache_t *dc, uint64_t step)
 }
 
 /* The question must be the same everywhere before anyone acts on it. */
-static dcache_status_t agree_question(dcache_t *dc, uint64_t step, int level, bool bad_pointer)
+static dcache_status_t agree_question(dcache_t *dc, uint64_t step, int level)
 {
     int64_t values[4] = {(int64_t)step, -(int64_t)step, level, -level};
     dcache_status_t status = DCACHE_OK;
 
     if (dc->broken)
         return diag_fail(&dc->diag, DCACHE_ERR_STATE, "MPI has failed on this handle: only dcache_close() is left");
-    if (bad_pointer || level < DCACHE_STAGED || level > DCACHE_DURABLE || step > DCACHE_STEP_MAX)
-        status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu, level %d or a NULL pointer is not allowed here",
+    if (level < DCACHE_STAGED || level > DCACHE_DURABLE || step > DCACHE_STEP_MAX)
+        status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu or level %d is not allowed here",
                            (unsigned long long)step, level);
     status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, status, values, 4);
     if (status == DCACHE_OK && (values[0] != -values[1] || values[2] != -values[3]))
@@ -145,7 +145,7 @@ static dcache_status_t wait_durable(dcache_t *dc, uint32_t slot)
 
 static dcache_status_t wait_level(dcache_t *dc, uint64_t step, dcache_level_t level)
 {
-    dcache_status_t status = agree_question(dc, step, (int)level, false);
+    dcache_status_t status = agree_question(dc, step, (int)level);
 
     if (status != DCACHE_OK)
         return status;
@@ -164,34 +164,52 @@ dcache_status_t dcache_wait(dcache_t *dc, uint64_t step, dcache_level_t level)
     return context_finish(dc, "dcache_wait", wait_level(dc, step, level));
 }
 
-/* Move on a little; when every rank's part is done, the step is REPLICATED. */
-static dcache_status_t test_replication(dcache_t *dc)
-{
-    int64_t unfinished = !replication_advance(dc, false);
+/* One agreement for question and answer: this is called often. */
+struct test_view {
+    bool unfinished; /* some rank's replica is not complete */
+    bool durable;
+};
 
-    dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, DCACHE_OK, &unfinished, 1);
-    if (status != DCACHE_OK || unfinished)
-        return status;
-    return replication_finish(dc);
+static dcache_status_t look(dcache_t *dc, uint64_t step, bool bad_pointer, struct test_view *view)
+{
+    dcache_status_t status = DCACHE_OK;
+    int slot = find_slot(dc, step);
+    int64_t values[4] = {(int64_t)step, -(int64_t)step, 0, 0};
+
+    if (dc->replicating.active)
+        values[2] = !replication_advance(dc, false);
+    if (slot >= 0)
+        values[3] = dc->ring[slot].durable ||
+                    drain_thread_state(dc->drain, &dc->ring[slot].header.set, (uint32_t)slot, NULL) == DRAIN_DURABLE;
+    if (bad_pointer || step > DCACHE_STEP_MAX)
+        status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu or a NULL pointer is not allowed here",
+                           (unsigned long long)step);
+    status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, status, values, 4);
+    if (status == DCACHE_OK && values[0] != -values[1])
+        status = diag_fail(&dc->diag, DCACHE_ERR_MISMATCH, "the ranks asked for different steps");
+    *view = (struct test_view){values[2] != 0, values[3] != 0};
+    return status;
 }
 
 static dcache_status_t test_level(dcache_t *dc, uint64_t step, dcache_level_t *level)
 {
-    struct levels_drain drain;
+    struct test_view view;
 
-    dcache_status_t status = agree_question(dc, step, DCACHE_STAGED, level == NULL);
+    if (dc->broken)
+        return diag_fail(&dc->diag, DCACHE_ERR_STATE, "MPI has failed on this handle: only dcache_close() is left");
+    dcache_status_t status = look(dc, step, level == NULL, &view);
     if (status != DCACHE_OK)
         return status;
     int slot = find_slot(dc, step);
     if (slot < 0)
         return DCACHE_NOT_FOUND;
-    if (dc->replicating.active)
-        status = test_replication(dc);
-    if (status == DCACHE_OK)
-        status = levels_ask(dc, (uint32_t)slot, &drain);
-    if (status == DCACHE_OK)
-        *level = drain.durable ? DCACHE_DURABLE : dc->ring[slot].level;
-    return status;
+    if (dc->replicating.active && !view.unfinished)
+        status = replication_finish(dc);
+    if (status != DCACHE_OK)
+        return status;
+    dc->ring[slot].durable = view.durable;
+    *level = view.durable ? DCACHE_DURABLE : dc->ring[slot].level;
+    return DCACHE_OK;
 }
 
 dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level)

@@ -199,6 +199,25 @@ static void note_restored(dcache_t *dc, uint32_t slot, bool durable)
     dc->clean_due = true;
 }
 
+/* One line for the whole job: where the shards came from. A failure to add the numbers up is told at the next
+ * agreement. */
+static void tell_sources(dcache_t *dc, const struct assemble_request *request, const struct assemble_result *result)
+{
+    int64_t mine[3] = {(int64_t)result->bytes_remote, (int64_t)result->bytes_objects, result->repaired},
+            all[3] = {0, 0, 0};
+
+    if (MPI_Allreduce(mine, all, 3, MPI_INT64_T, MPI_SUM, dc->world.comm) != MPI_SUCCESS || dc->world.rank != 0)
+        return;
+    diag_log(
+        &dc->diag, DIAG_INFO,
+        "restarting from step %llu: %lld bytes from other nodes, %lld from the object store, the rest from own nodes",
+        (unsigned long long)request->set.step, (long long)all[0], (long long)all[1]);
+    if (all[2] > 0)
+        diag_log(&dc->diag, DIAG_WARNING,
+                 "step %llu: %lld corrupt chunks of own copies were repaired from other copies",
+                 (unsigned long long)request->set.step, (long long)all[2]);
+}
+
 /* Every rank has its shard: check that it fits, make it the own copy, hand it out. Collective, agreed. */
 static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
 {
@@ -208,12 +227,7 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
     dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, regions_match(dc, &result->header));
     if (status != DCACHE_OK)
         return status;
-    if (result->repaired > 0)
-        diag_log(&dc->diag, DIAG_WARNING, "step %llu: %u corrupt chunks of the own copy were repaired",
-                 (unsigned long long)request->set.step, result->repaired);
-    diag_log(&dc->diag, DIAG_INFO, "step %llu: %llu bytes from other nodes, %llu from the object store",
-             (unsigned long long)request->set.step, (unsigned long long)result->bytes_remote,
-             (unsigned long long)result->bytes_objects);
+    tell_sources(dc, request, result);
     drain_thread_drop(dc->drain, slot);
     status = agree(&dc->world, &dc->diag, &dc->replicator.idle, assemble_adopt(dc, request, result));
     if (status != DCACHE_OK)
