@@ -89,6 +89,10 @@ void slot_close(struct slot *slot);
 dcache_status_t slot_remove(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                             uint32_t index) DCACHE_MUST_CHECK;
 
+/** Move a slot's file to another index, whose file is replaced. Mappings of it stay good. */
+dcache_status_t slot_rename(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                            uint32_t from, uint32_t to) DCACHE_MUST_CHECK;
+
 /**
  * List the slots of a store whose fixed header can be believed (others are left out, with a debug line).
  * @param entries  malloc'ed, sorted by sequence (newest first), rank, kind; the caller's

@@ -75,8 +75,8 @@ uint64_t shard_chunk_length(const struct shard_header *header, uint32_t index);
 
 /**
  * Encode the whole header as it stands (state included) into `out`, header->header_bytes long; all of it is written,
- * unused bytes as zero. The fixed part can be stored before the rest: shard_encode_fixed() gives the first
- * SHARD_FIXED_BYTES alone, valid by themselves for state WRITING.
+ * unused bytes as zero; state EMPTY is all zeros. The fixed part can be stored before the rest: shard_encode_fixed()
+ * gives the first SHARD_FIXED_BYTES alone, valid by themselves for state WRITING.
  */
 void shard_encode(const struct shard_header *header, void *out);
 void shard_encode_fixed(const struct shard_header *header, void *out);
@@ -109,6 +109,9 @@ bool shard_same_set(const struct shard_set *a, const struct shard_set *b);
 
 /** Check a region name against the rules of dcache_protect(). */
 bool shard_name_valid(const char *name);
+
+/** Check a job's name: 1 to SHARD_JOB_MAX of the characters A-Z a-z 0-9 _ . - and neither "." nor "..". */
+bool shard_job_valid(const char *job);
 
 /** Free what decode or the runtime allocated and zero the struct. Safe on a zeroed one. */
 void shard_header_free(struct shard_header *header);

@@ -12,7 +12,8 @@
  * Create the image at `path` (an existing file is truncated; the caller made sure it is a regular file of its own).
  *
  * In `header`: job, rank, set.world_size, region_count and the regions' names, types and dimensions. Out, on success:
- * header_bytes, file_bytes, step_offset, each region's offset, chunk_count, and chunk_crc (allocated, zero). Root holds
+ * header_bytes, file_bytes, step_offset, each region's offset (unspecified after a failure), chunk_count, and chunk_crc
+ * (allocated, zero; one that was there is freed, so NULL before the first call). Data and header are holes. Root holds
  * the regions by name ('/' in a name makes groups; blocks of global arrays carry the attributes `dcache_global` and
  * `dcache_start`), and the group `dcache` with the attributes job, rank, world_size, format and the scalar dataset
  * step. The application's HDF5 error settings are left as they were.

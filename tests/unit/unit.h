@@ -19,7 +19,10 @@ struct unit_case {
 
 #define UNIT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static inline char *unit_scratch_buffer(void)
+/** Weak, so that a test and the code it shares with others have one and the same. */
+char *unit_scratch_buffer(void);
+
+__attribute__((weak)) char *unit_scratch_buffer(void)
 {
     static char path[512] = "";
     return path;
