@@ -1,0 +1,482 @@
+/* io/manifest.c, io/step_objects.c and io/json_field.c: the documents in the object store, from friend and foe. */
+#include "io/json_field.h"
+#include "io/manifest.h"
+#include "io/step_objects.h"
+#include "tests/unit/unit.h"
+
+#include <inttypes.h>
+
+static struct diag dg;
+
+static struct object_store *open_store(const char *name)
+{
+    struct object_store *store = NULL;
+    struct object_credentials none;
+    const struct object_policy policy = {.timeout_s = 5, .stall_s = 5};
+    char url[OBJECT_URL_MAX];
+    memset(&none, 0, sizeof none);
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    snprintf(url, sizeof url, "file://%s/%s", unit_scratch(), name);
+    CU_ASSERT_EQUAL_FATAL(object_store_open(&dg, url, &none, &policy, &store), DCACHE_OK);
+    return store;
+}
+
+static void put(struct object_store *store, const char *key, const char *text)
+{
+    CU_ASSERT_EQUAL(object_store_put_bytes(store, &dg, key, text, strlen(text), OBJECT_REPLACE), DCACHE_OK);
+}
+
+/* An object of the size that the parts here claim for every shard. */
+#define SHARD_BYTES 4096
+
+static void put_shard(struct object_store *store, uint64_t step, uint32_t rank)
+{
+    char key[OBJECT_KEY_MAX];
+    static const char zeros[SHARD_BYTES];
+    manifest_shard_key(key, "job", step, rank);
+    CU_ASSERT_EQUAL(object_store_put_bytes(store, &dg, key, zeros, sizeof zeros, OBJECT_REPLACE), DCACHE_OK);
+}
+
+/* A part of `count` shards from rank `first` on; borrows `shards`. */
+static struct manifest make_part(struct manifest_shard *shards, uint64_t step, uint64_t sequence, uint32_t world_size,
+                                 uint32_t first, uint32_t count, const char *drainer)
+{
+    struct manifest part = {
+        .set = {.step = step, .sequence = sequence, .epoch = 0xfedcba9876543210u + sequence, .world_size = world_size},
+        .shard_count = count,
+        .shards = shards};
+    snprintf(part.job, sizeof part.job, "job");
+    snprintf(part.drainer, sizeof part.drainer, "%s", drainer);
+    for (uint32_t i = 0; i < count; i++)
+        shards[i] = (struct manifest_shard){
+            .rank = first + i, .bytes = SHARD_BYTES, .crc = 0x8000000000000001u * (first + i + 1) ^ sequence};
+    return part;
+}
+
+/* --- Keys and documents --------------------------------------------------------------------------------------------*/
+
+static void test_keys(void)
+{
+    char key[OBJECT_KEY_MAX];
+    manifest_step_prefix(key, "a.b", 12);
+    CU_ASSERT_STRING_EQUAL(key, "a.b/12/");
+    manifest_key(key, "a.b", DCACHE_STEP_MAX);
+    CU_ASSERT_STRING_EQUAL(key, "a.b/9223372036854775807/manifest.json");
+    manifest_part_key(key, "a.b", 0, "r12");
+    CU_ASSERT_STRING_EQUAL(key, "a.b/0/part-r12.json");
+    manifest_shard_key(key, "a.b", 7, 4294967294u);
+    CU_ASSERT_STRING_EQUAL(key, "a.b/7/shard-4294967294.h5");
+}
+
+static void test_round_trip(void)
+{
+    struct manifest_shard shards[5];
+    struct manifest part = make_part(shards, DCACHE_STEP_MAX, 3, 10, 2, 5, "tool-host_0.x");
+    struct manifest back;
+    char *text = NULL;
+    size_t bytes = 0;
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    part.shards[4].bytes = SHARD_FILE_MAX;
+    part.shards[4].crc = UINT64_MAX;
+    CU_ASSERT_EQUAL_FATAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_OK);
+    CU_ASSERT_EQUAL(bytes, strlen(text));
+    CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "part", text, bytes, &back), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(back.job, "job");
+    CU_ASSERT_STRING_EQUAL(back.drainer, "tool-host_0.x");
+    CU_ASSERT(shard_same_set(&back.set, &part.set));
+    CU_ASSERT_EQUAL_FATAL(back.shard_count, 5);
+    for (size_t i = 0; i < 5; i++) {
+        CU_ASSERT_EQUAL(back.shards[i].rank, shards[i].rank);
+        CU_ASSERT_EQUAL(back.shards[i].bytes, shards[i].bytes);
+        CU_ASSERT_EQUAL(back.shards[i].crc, shards[i].crc);
+    }
+    CU_ASSERT_PTR_NULL(manifest_find(&back, 1));
+    CU_ASSERT_PTR_EQUAL(manifest_find(&back, 2), &back.shards[0]);
+    CU_ASSERT_PTR_EQUAL(manifest_find(&back, 6), &back.shards[4]);
+    CU_ASSERT_PTR_NULL(manifest_find(&back, 7));
+    manifest_free(&back);
+    CU_ASSERT_PTR_NULL(manifest_find(&back, 2));
+    free(text);
+}
+
+static void test_bad_manifests_are_not_written(void)
+{
+    struct manifest_shard shards[2];
+    char *text = NULL;
+    size_t bytes = 0;
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    struct manifest part = make_part(shards, 1, 1, 4, 0, 2, "r0");
+    shards[1].rank = 0;
+    CU_ASSERT_EQUAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_ERR_INVALID);
+    shards[1].rank = 4;
+    CU_ASSERT_EQUAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_ERR_INVALID);
+    part = make_part(shards, UINT64_MAX, 1, 4, 0, 2, "r0");
+    CU_ASSERT_EQUAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_ERR_INVALID);
+    part = make_part(shards, 1, 1, 4, 0, 2, "../r0");
+    CU_ASSERT_EQUAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_ERR_INVALID);
+    part = make_part(shards, 1, UINT64_MAX, 4, 0, 2, "r0");
+    CU_ASSERT_EQUAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_ERR_INVALID);
+    CU_ASSERT_PTR_NULL(text);
+}
+
+/* --- Hostile documents ---------------------------------------------------------------------------------------------*/
+
+/* A good document, of which each hostile one changes one thing. */
+#define FORMAT       "\"format\": \"dcache-manifest\""
+#define VERSION      "\"version\": 1"
+#define JOB          "\"job\": \"job\""
+#define STEP         "\"step\": 5"
+#define SEQ          "\"sequence\": 2"
+#define EPOCH        "\"epoch\": \"00000000000000ff\""
+#define WORLD        "\"world_size\": 2"
+#define DRAINER      "\"drainer\": \"r0\""
+#define CRC          "\"crc64\": \"0123456789abcdef\""
+#define SHARD0       "{\"rank\": 0, \"bytes\": 4096, " CRC "}"
+#define SHARD1       "{\"rank\": 1, \"bytes\": 4096, " CRC "}"
+#define SHARDS       "\"shards\": [" SHARD0 ", " SHARD1 "]"
+#define HEAD         FORMAT ", " VERSION ", " JOB ", " STEP ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER
+#define WITH(shards) "{" HEAD ", \"shards\": " shards "}"
+#define INSTEAD_OF_WORLD(world)                                                                                        \
+    "{" FORMAT ", " VERSION ", " JOB ", " STEP ", " SEQ ", " EPOCH ", " world ", " DRAINER ", " SHARDS "}"
+#define INSTEAD_OF_STEP(step)                                                                                          \
+    "{" FORMAT ", " VERSION ", " JOB ", " step ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER ", " SHARDS "}"
+#define INSTEAD_OF_JOB(job)                                                                                            \
+    "{" FORMAT ", " VERSION ", " job ", " STEP ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER ", " SHARDS "}"
+#define INSTEAD_OF_EPOCH(epoch)                                                                                        \
+    "{" FORMAT ", " VERSION ", " JOB ", " STEP ", " SEQ ", " epoch ", " WORLD ", " DRAINER ", " SHARDS "}"
+#define INSTEAD_OF_VERSION(version)                                                                                    \
+    "{" FORMAT ", " version ", " JOB ", " STEP ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER ", " SHARDS "}"
+
+static const char *const hostile[] = {
+    "",
+    " ",
+    "null",
+    "[]",
+    "7",
+    "{",
+    "{}",
+    "\xff\xfe",
+    "{" HEAD, /* torn */
+    "{" HEAD "}",
+    WITH("null"),
+    WITH("{}"),
+    WITH("7"),
+    WITH("[null, null]"),
+    WITH("[" SHARD1 ", " SHARD0 "]"),                                  /* not ascending */
+    WITH("[" SHARD0 ", " SHARD0 "]"),                                  /* twice */
+    WITH("[" SHARD0 ", " SHARD1 ", " SHARD1 "]"),                      /* more than ranks */
+    WITH("[{\"rank\": 2, \"bytes\": 4096, " CRC "}]"),                 /* no such rank */
+    WITH("[{\"rank\": -1, \"bytes\": 4096, " CRC "}]"),                /* */
+    WITH("[{\"rank\": 4294967296, \"bytes\": 4096, " CRC "}]"),        /* 0 in 32 bits */
+    WITH("[{\"rank\": 0.0, \"bytes\": 4096, " CRC "}]"),               /* */
+    WITH("[{\"rank\": \"0\", \"bytes\": 4096, " CRC "}]"),             /* */
+    WITH("[{\"rank\": true, \"bytes\": 4096, " CRC "}]"),              /* */
+    WITH("[{\"rank\": 0, \"bytes\": -4096, " CRC "}]"),                /* */
+    WITH("[{\"rank\": 0, \"bytes\": 0, " CRC "}]"),                    /* */
+    WITH("[{\"rank\": 0, \"bytes\": 1125899906842625, " CRC "}]"),     /* SHARD_FILE_MAX + 1 */
+    WITH("[{\"rank\": 0, \"bytes\": 1e300, " CRC "}]"),                /* */
+    WITH("[{\"rank\": 0, \"bytes\": 99999999999999999999, " CRC "}]"), /* */
+    WITH("[{\"rank\": 0, \"rank\": 1, \"bytes\": 4096, " CRC "}]"),    /* a key twice */
+    WITH("[{\"rank\": 0, \"bytes\": 4096}]"),                          /* */
+    WITH("[{\"rank\": 0, \"bytes\": 4096, \"crc64\": 1}]"),            /* */
+    WITH("[{\"rank\": 0, \"bytes\": 4096, \"crc64\": \"0x23456789abcdef\"}]"),
+    WITH("[{\"rank\": 0, \"bytes\": 4096, \"crc64\": \"123456789abcdef\"}]"),
+    WITH("[{\"rank\": 0, \"bytes\": 4096, \"crc64\": \"00123456789abcdef\"}]"),
+    WITH("[{\"rank\": 0, \"bytes\": 4096, \"crc64\": \"-123456789abcdef\"}]"),
+    INSTEAD_OF_WORLD("\"world_size\": 0"),
+    INSTEAD_OF_WORLD("\"world_size\": -2"),
+    INSTEAD_OF_WORLD("\"world_size\": 1"),
+    INSTEAD_OF_WORLD("\"world_size\": 4294967298"),
+    INSTEAD_OF_WORLD("\"world_size\": []"),
+    INSTEAD_OF_STEP("\"step\": -1"),
+    INSTEAD_OF_STEP("\"step\": 9223372036854775808"),
+    INSTEAD_OF_STEP("\"step\": \"5\""),
+    INSTEAD_OF_JOB("\"job\": \"\""),
+    INSTEAD_OF_JOB("\"job\": \"..\""),
+    INSTEAD_OF_JOB("\"job\": \"a/b\""),
+    INSTEAD_OF_JOB("\"job\": \"\\u001b[2J\""),
+    INSTEAD_OF_JOB("\"job\": \"j\\u0000b\""),
+    INSTEAD_OF_JOB("\"job\": \"0123456789012345678901234567890123456789012345678901234567890123\""),
+    INSTEAD_OF_EPOCH("\"epoch\": 255"),
+    INSTEAD_OF_EPOCH("\"epoch\": \"ff\""),
+    INSTEAD_OF_VERSION("\"version\": 0"),
+    INSTEAD_OF_VERSION("\"version\": -1"),
+    INSTEAD_OF_VERSION("\"version\": \"1\""),
+};
+
+static void test_hostile(void)
+{
+    struct manifest manifest;
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    const char *good = WITH("[" SHARD0 ", " SHARD1 "]");
+    CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "m", good, strlen(good), &manifest), DCACHE_OK);
+    manifest_free(&manifest);
+    for (size_t i = 0; i < UNIT_COUNT(hostile); i++) {
+        memset(&manifest, 0x5a, sizeof manifest);
+        struct manifest before = manifest;
+        dg.text[0] = '\0';
+        dcache_status_t status = manifest_decode(&dg, "m", hostile[i], strlen(hostile[i]), &manifest);
+        CU_ASSERT_EQUAL(status, DCACHE_ERR_CORRUPT);
+        if (status != DCACHE_ERR_CORRUPT)
+            fprintf(stderr, "hostile[%zu] gave %d: %s\n", i, (int)status, hostile[i]);
+        CU_ASSERT_STRING_NOT_EQUAL(dg.text, "");
+        CU_ASSERT_EQUAL(memcmp(&before, &manifest, sizeof manifest), 0); /* outputs on success only */
+        CU_ASSERT_PTR_NULL(strchr(dg.text, 27));
+    }
+}
+
+static void test_newer_version(void)
+{
+    struct manifest manifest;
+    const char *newer = INSTEAD_OF_VERSION("\"version\": 2");
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    CU_ASSERT_EQUAL(manifest_decode(&dg, "m", newer, strlen(newer), &manifest), DCACHE_ERR_FORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 2"));
+}
+
+static void test_unknown_keys_are_ignored(void)
+{
+    struct manifest manifest;
+    const char *text =
+        "{\"later\": {\"a\": [1, 2]}, " HEAD ", \"shards\": [{\"x\": null, \"rank\": 1, \"bytes\": 4096, " CRC "}]}";
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "m", text, strlen(text), &manifest), DCACHE_OK);
+    CU_ASSERT_EQUAL(manifest.shard_count, 1);
+    manifest_free(&manifest);
+}
+
+static void test_deep_nesting(void)
+{
+    const size_t depth = 4u << 20;
+    struct manifest manifest;
+    char *text = malloc(2 * depth);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    memset(text, '[', depth);
+    memset(text + depth, ']', depth);
+    CU_ASSERT_EQUAL(manifest_decode(&dg, "m", text, 2 * depth, &manifest), DCACHE_ERR_CORRUPT);
+    CU_ASSERT_EQUAL(manifest_decode(&dg, "m", text, depth, &manifest), DCACHE_ERR_CORRUPT);
+    free(text);
+}
+
+/* Every prefix of a good document, and every single byte of it changed: an answer, never a crash. */
+static void test_torn_and_flipped(void)
+{
+    struct manifest manifest;
+    struct manifest_shard shards[3];
+    struct manifest part = make_part(shards, 5, 2, 3, 0, 3, "r0");
+    char *text = NULL;
+    size_t bytes = 0;
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    CU_ASSERT_EQUAL_FATAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_OK);
+    for (size_t i = 0; i + 1 < bytes; i++) /* the last byte is the newline */
+        CU_ASSERT_NOT_EQUAL(manifest_decode(&dg, "m", text, i == bytes - 1 ? 0 : i, &manifest), DCACHE_OK);
+    for (size_t i = 0; i < bytes; i++) {
+        char kept = text[i];
+        text[i] = (char)(kept ^ (1 << (i % 8)));
+        dcache_status_t status = manifest_decode(&dg, "m", text, bytes, &manifest);
+        CU_ASSERT(status == DCACHE_OK || status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT);
+        if (status == DCACHE_OK)
+            manifest_free(&manifest);
+        text[i] = kept;
+    }
+    free(text);
+}
+
+/* --- Loading and listing -------------------------------------------------------------------------------------------*/
+
+static void test_load(void)
+{
+    struct object_store *store = open_store("load");
+    struct manifest manifest;
+    CU_ASSERT_EQUAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_NOT_FOUND);
+    put(store, "job/5/manifest.json", WITH("[" SHARD0 ", " SHARD1 "]"));
+    CU_ASSERT_EQUAL_FATAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_OK);
+    CU_ASSERT_EQUAL(manifest.shard_count, 2);
+    manifest_free(&manifest);
+    put(store, "job/5/manifest.json", WITH("[" SHARD1 "]")); /* a rank is missing */
+    CU_ASSERT_EQUAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_ERR_CORRUPT);
+    put(store, "job/6/manifest.json", WITH("[" SHARD0 ", " SHARD1 "]")); /* of step 5 */
+    CU_ASSERT_EQUAL(manifest_load(&dg, store, "job", 6, &manifest), DCACHE_ERR_CORRUPT);
+    put(store, "other/5/manifest.json", WITH("[" SHARD0 ", " SHARD1 "]"));
+    CU_ASSERT_EQUAL(manifest_load(&dg, store, "other", 5, &manifest), DCACHE_ERR_CORRUPT);
+    object_store_close(store);
+}
+
+static void test_list(void)
+{
+    struct object_store *store = open_store("list");
+    uint64_t *steps = NULL;
+    char **jobs = NULL;
+    size_t count = 9;
+    CU_ASSERT_EQUAL(manifest_list_steps(&dg, store, "job", &steps, &count), DCACHE_OK);
+    CU_ASSERT_EQUAL(count, 0);
+    free(steps);
+    static const char *const keys[] = {
+        "job/5/manifest.json",   "job/100/manifest.json",   "job/20/manifest.json",
+        "job/20/shard-0.h5",     "job/7/part-r0.json",      "job/7/shard-0.h5",
+        "job-2/3/manifest.json", "job/007/manifest.json",   "job/9223372036854775808/manifest.json",
+        "job/x/manifest.json",   "job/8/sub/manifest.json", "manifest.json",
+        "job.b/0/manifest.json", "undrained/1/part-r0.json"};
+    for (size_t i = 0; i < UNIT_COUNT(keys); i++)
+        put(store, keys[i], "{}");
+    CU_ASSERT_EQUAL_FATAL(manifest_list_steps(&dg, store, "job", &steps, &count), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(count, 3);
+    CU_ASSERT(steps[0] == 5 && steps[1] == 20 && steps[2] == 100);
+    free(steps);
+    CU_ASSERT_EQUAL_FATAL(manifest_list_jobs(&dg, store, &jobs, &count), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(count, 3);
+    CU_ASSERT_STRING_EQUAL(jobs[0], "job");
+    CU_ASSERT_STRING_EQUAL(jobs[1], "job-2");
+    CU_ASSERT_STRING_EQUAL(jobs[2], "job.b");
+    for (size_t i = 0; i < count; i++)
+        free(jobs[i]);
+    free(jobs);
+    object_store_close(store);
+}
+
+static void test_step_objects(void)
+{
+    struct object_store *store = open_store("objects");
+    struct step_objects objects;
+    static const char *const others[] = {
+        "job/5/shard-03.h5",          "job/5/shard-.h5",  "job/5/shard--1.h5", "job/5/shard-1.h5.x",
+        "job/5/shard-99999999999.h5", "job/5/part-.json", "job/50/shard-7.h5", "job/5/x/shard-8.h5"};
+    for (size_t i = 0; i < UNIT_COUNT(others); i++)
+        put(store, others[i], "x");
+    for (uint32_t rank = 0; rank < 12; rank += 2)
+        put_shard(store, 5, rank);
+    put(store, "job/5/part-b.json", "x");
+    put(store, "job/5/part-a.json", "x");
+    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", 5, &objects), DCACHE_OK);
+    CU_ASSERT_EQUAL(objects.shard_count, 6);
+    CU_ASSERT_EQUAL(objects.part_count, 2);
+    CU_ASSERT_FALSE(objects.manifest);
+    CU_ASSERT_PTR_NULL(step_objects_find(&objects, 3));
+    const struct step_shard *found = step_objects_find(&objects, 10);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(found);
+    CU_ASSERT(found->rank == 10 && found->bytes == SHARD_BYTES);
+    step_objects_free(&objects);
+    object_store_close(store);
+}
+
+/* --- Commit --------------------------------------------------------------------------------------------------------*/
+
+static void test_commit(void)
+{
+    struct object_store *store = open_store("commit");
+    struct manifest_shard shards[4];
+    struct manifest manifest;
+    bool durable = true;
+    for (uint32_t rank = 0; rank < 5; rank++)
+        put_shard(store, 5, rank);
+    put(store, "job/5/part-junk.json", "{\"format\": ");
+    put(store, "job/5/part-newer.json", INSTEAD_OF_VERSION("\"version\": 9"));
+    put(store, "job/5/part-other.json", INSTEAD_OF_STEP("\"step\": 6"));
+
+    struct manifest part = make_part(shards, 5, 2, 5, 0, 2, "r0");
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    part = make_part(shards, 5, 1, 5, 2, 3, "r9"); /* an older attempt's */
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    part = make_part(shards, 5, 2, 5, 1, 3, "r1"); /* overlaps and agrees */
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_EQUAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_NOT_FOUND);
+    part = make_part(shards, 5, 2, 5, 4, 1, "r2");
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL_FATAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(manifest.drainer, "r2");
+    CU_ASSERT(shard_same_set(&manifest.set, &part.set));
+    CU_ASSERT_EQUAL(manifest.shards[3].crc, 0x8000000000000001u * 4 ^ 2);
+    manifest_free(&manifest);
+
+    /* Again, and with nothing to say: still durable. For another set it is taken. */
+    durable = false;
+    part.shard_count = 0;
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    part = make_part(shards, 5, 3, 5, 0, 1, "r3");
+    durable = false;
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_ERR_EXISTS);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "job job: step 5"));
+    object_store_close(store);
+}
+
+static void test_commit_believes_its_eyes(void)
+{
+    struct object_store *store = open_store("eyes");
+    struct manifest_shard shards[3];
+    bool durable = true;
+    put_shard(store, 5, 0);
+    put_shard(store, 5, 1);
+    struct manifest part = make_part(shards, 5, 2, 3, 0, 3, "r0");
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK); /* shard 2 is not there */
+    CU_ASSERT_FALSE(durable);
+    put(store, "job/5/shard-2.h5", "short");
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    put_shard(store, 5, 2);
+    struct manifest_shard one;
+    struct manifest liar = make_part(&one, 5, 2, 3, 1, 1, "liar");
+    one.crc ^= 1;
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &liar, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "part-liar.json"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "part-r0.json"));
+    CU_ASSERT_EQUAL(store->ops->remove(store, &dg, "job/5/part-liar.json"), DCACHE_OK);
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    object_store_close(store);
+}
+
+static void test_commit_with_bad_manifest(void)
+{
+    struct object_store *store = open_store("bad");
+    struct manifest_shard shards[1];
+    bool durable = false;
+    put_shard(store, 5, 0);
+    put(store, "job/5/manifest.json", "{}");
+    struct manifest part = make_part(shards, 5, 2, 1, 0, 1, "r0");
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "job/5/manifest.json"));
+    object_store_close(store);
+}
+
+static void test_words(void)
+{
+    CU_ASSERT(json_field_is_word("a"));
+    CU_ASSERT(json_field_is_word("A-z_0.9"));
+    CU_ASSERT_FALSE(json_field_is_word(""));
+    CU_ASSERT_FALSE(json_field_is_word("."));
+    CU_ASSERT_FALSE(json_field_is_word(".."));
+    CU_ASSERT_FALSE(json_field_is_word("a/b"));
+    CU_ASSERT_FALSE(json_field_is_word("a b"));
+    CU_ASSERT_FALSE(json_field_is_word("\xc3\xa4"));
+}
+
+int main(void)
+{
+    static const struct unit_case cases[] = {
+        {"keys", test_keys},
+        {"round trip", test_round_trip},
+        {"bad manifests are not written", test_bad_manifests_are_not_written},
+        {"hostile documents", test_hostile},
+        {"newer version", test_newer_version},
+        {"unknown keys are ignored", test_unknown_keys_are_ignored},
+        {"deep nesting", test_deep_nesting},
+        {"torn and flipped", test_torn_and_flipped},
+        {"load", test_load},
+        {"list", test_list},
+        {"objects of a step", test_step_objects},
+        {"commit", test_commit},
+        {"commit believes its eyes", test_commit_believes_its_eyes},
+        {"commit with a bad manifest", test_commit_with_bad_manifest},
+        {"words", test_words},
+    };
+    return unit_main("manifest", cases, UNIT_COUNT(cases));
+}
