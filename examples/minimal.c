@@ -29,12 +29,13 @@ int main(int argc, char **argv)
     else if (status != DCACHE_OK)
         return give_up(dc);
 
-    for (; step < STEPS; step++) {
-        if (step % 10 == 0 && dcache_checkpoint(dc, step) < 0)
-            return give_up(dc);
+    while (step < STEPS) {
         for (int i = 0; i < CELLS; i++)
             cells[i] += 1.0;
         sleep(1);
+        step++;
+        if (step % 10 == 0 && dcache_checkpoint(dc, step) < 0)
+            return give_up(dc);
     }
 
     printf("minimal: %d steps done, cells[0] is %g\n", STEPS, cells[0]);
