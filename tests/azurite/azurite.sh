@@ -1,0 +1,119 @@
+#!/bin/bash
+# Azurite, the Azure Blob emulator, on the loopback address, keeping its blobs in memory.
+#
+#   azurite.sh install                    install it if it is missing (npm ci; about 40 s and 370 MB, once)
+#   azurite.sh start DIRECTORY [PORT]     start one; its pid and log go to DIRECTORY. Prints, to be eval'ed or read:
+#                                           export AZURE_STORAGE_CONNECTION_STRING='...'
+#                                           export TEST_AZURE_URL='http://127.0.0.1:PORT/devstoreaccount1/dcache-test'
+#                                         The container is not made: `dcache store create URL` does that.
+#   azurite.sh stop DIRECTORY             stop that one
+#
+# It is installed in $AZURITE_HOME, or else in build/azurite of the tree. Status 77: node or npm is not there.
+set -u
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+home=${AZURITE_HOME:-$here/../../build/azurite}
+main=$home/node_modules/azurite/dist/src/blob/main.js
+# The account that every Azurite has, as Microsoft publishes it: no secret.
+account=devstoreaccount1
+key='Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
+
+say() {
+    printf 'azurite: %s\n' "$*" >&2
+}
+
+install_azurite() {
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+        say "skipped: node and npm are needed (Debian: apt-get install nodejs npm)"
+        return 77
+    fi
+    mkdir -p "$home" || return 1
+    (
+        flock 9 # tests of two builds may come here at once
+        if cmp -s "$here/package-lock.json" "$home/installed.json" && [ -f "$main" ]; then
+            exit 0
+        fi
+        say "installing into $home"
+        cp "$here/package.json" "$here/package-lock.json" "$home/" || exit 1
+        if ! npm ci --prefix "$home" --no-audit --no-fund --ignore-scripts >"$home/npm.log" 2>&1; then
+            tail -n 20 "$home/npm.log" >&2
+            say "npm ci failed (see above)"
+            exit 1
+        fi
+        cp "$here/package-lock.json" "$home/installed.json"
+    ) 9>"$home/lock"
+}
+
+answers() { # PORT
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+free_port() {
+    node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => {
+        console.log(s.address().port); s.close(); });'
+}
+
+is_running() { # DIRECTORY: is the process in its pid file alive, and an Azurite?
+    local pid
+    pid=$(cat "$1/azurite.pid" 2>/dev/null) && [ -n "$pid" ] &&
+        tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q azurite
+}
+
+start_azurite() { # DIRECTORY [PORT]
+    local directory=$1 port=${2:-} i
+    install_azurite || return
+    mkdir -p "$directory" || return 1
+    if is_running "$directory"; then
+        say "one is running from $directory already: azurite.sh stop $directory"
+        return 1
+    fi
+    [ -n "$port" ] || port=$(free_port) || return 1
+    if answers "$port"; then
+        say "port $port is in use"
+        return 1
+    fi
+    # In a session of its own, so that an interrupted test does not take it down before `stop` does.
+    setsid node "$main" --blobHost 127.0.0.1 --blobPort "$port" --inMemoryPersistence --silent \
+        --disableTelemetry --skipApiVersionCheck >"$directory/azurite.log" 2>&1 </dev/null &
+    echo $! >"$directory/azurite.pid"
+    for ((i = 0; i < 300; i++)); do
+        if answers "$port"; then
+            printf "export AZURE_STORAGE_CONNECTION_STRING='%s'\n" \
+                "AccountName=$account;AccountKey=$key;BlobEndpoint=http://127.0.0.1:$port/$account"
+            printf "export TEST_AZURE_URL='%s'\n" "http://127.0.0.1:$port/$account/dcache-test"
+            return 0
+        fi
+        is_running "$directory" || break
+        sleep 0.1
+    done
+    cat "$directory/azurite.log" >&2
+    say "it did not start (see above)"
+    stop_azurite "$directory"
+    return 1
+}
+
+stop_azurite() { # DIRECTORY
+    local pid i
+    if is_running "$1"; then
+        pid=$(cat "$1/azurite.pid")
+        kill "$pid" 2>/dev/null
+        for ((i = 0; i < 50; i++)); do
+            is_running "$1" || break
+            sleep 0.1
+        done
+        if is_running "$1"; then
+            kill -9 "$pid" 2>/dev/null
+        fi
+    fi
+    rm -f "$1/azurite.pid"
+}
+
+case ${1:-} in
+install) install_azurite ;;
+start) start_azurite "${2:?DIRECTORY is missing}" "${3:-}" ;;
+stop) stop_azurite "${2:?DIRECTORY is missing}" ;;
+*)
+    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
+    exit 2
+    ;;
+esac
