@@ -12,9 +12,10 @@
  *   if (dcache_open(MPI_COMM_WORLD, NULL, &dc) != DCACHE_OK) ...
  *   dcache_protect(dc, "temperature", t, n, DCACHE_FLOAT64);
  *   if (dcache_restart(dc, &step) == DCACHE_NOT_FOUND) step = 0;      // nothing to restart from: a first start
- *   for (; step < last; step++) {
- *       if (step % 100 == 0) dcache_checkpoint(dc, step);
+ *   while (step < last) {
  *       compute(t);
+ *       step++;
+ *       if (step % 100 == 0) dcache_checkpoint(dc, step);
  *   }
  *   dcache_close(&dc);
  * @endcode

@@ -12,6 +12,15 @@
 #include <unistd.h>
 
 #define WAIT_SLICE_S 0.05
+#define LOCK_WAIT_S  3.0
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 /* What rank 0 finds out and tells the others, so that options and credentials need be in one place only. Plain data. */
 struct boot {
@@ -98,6 +107,20 @@ static dcache_status_t place(dcache_t *dc)
     return status;
 }
 
+/* Take the store's lock. Ranks of a killed run can outlive its mpirun by a second or two: a relaunch waits for them. */
+static dcache_status_t lock_store(dcache_t *dc, struct node_store *store)
+{
+    double until = now() + LOCK_WAIT_S;
+    dcache_status_t status;
+
+    for (;;) {
+        status = node_store_lock(&dc->diag, store, dc->program);
+        if (status != DCACHE_ERR_BUSY || now() > until)
+            return status;
+        drain_thread_wait(NULL, WAIT_SLICE_S);
+    }
+}
+
 /* The first rank of a node makes and locks the store, then the others open it. */
 static dcache_status_t open_store(dcache_t *dc)
 {
@@ -108,7 +131,7 @@ static dcache_status_t open_store(dcache_t *dc)
     if (dc->world.node_rank == 0) {
         status = node_store_open(&dc->diag, root, dc->job, dc->world.virtual_index, true, &store);
         if (status == DCACHE_OK)
-            status = node_store_lock(&dc->diag, &store, dc->program);
+            status = lock_store(dc, &store);
         dc->store = store;
     }
     status = agree(&dc->world, &dc->diag, NULL, status);
@@ -352,14 +375,6 @@ dcache_status_t dcache_open(MPI_Comm comm, const char *config_file, dcache_t **d
              self->world.size, self->world.node_count, self->replicator.transport_name, self->replicator.reason);
     *dc = self;
     return DCACHE_OK;
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* Wait for one slot's drain. DCACHE_ERR_STORE when it is left undone. Collective, agreed. */
