@@ -1,0 +1,734 @@
+/* io/drain.c, io/drain_plan.c and io/run_info.c: real node stores, a file:// object store, and things that go wrong. */
+#include "io/drain.h"
+#include "io/run_info.h"
+#include "tests/unit/store_sample.h"
+#include "tests/unit/unit.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define RANKS 4
+
+static struct diag dg;
+
+/* Two nodes of a job of four ranks: node 0 has ranks 0 and 1, node 1 has 2 and 3, each the other's replicas. */
+struct world {
+    char root[600];
+    struct node_store stores[2];
+    struct object_store *store;
+    struct shard_set set;
+    struct drain_control control;
+};
+
+static uint64_t data_bytes(uint32_t rank)
+{
+    return (2u << 20) + 12345 + rank * 100001; /* several chunks, none of them aligned to a block */
+}
+
+static struct store_sample sample_of(const struct world *world, uint32_t rank, enum slot_kind kind)
+{
+    return (struct store_sample){.job = "job",
+                                 .set = world->set,
+                                 .rank = rank,
+                                 .kind = kind,
+                                 .slot = (uint32_t)(world->set.sequence % 2),
+                                 .bytes = data_bytes(rank),
+                                 .state = SHARD_COMPLETE};
+}
+
+static uint32_t node_of(uint32_t rank, enum slot_kind kind)
+{
+    return kind == SLOT_OWN ? rank / 2 : 1 - rank / 2;
+}
+
+static void write_shards(const struct world *world)
+{
+    for (uint32_t rank = 0; rank < RANKS; rank++) {
+        for (int kind = SLOT_OWN; kind <= SLOT_REPLICA; kind++) {
+            struct store_sample sample = sample_of(world, rank, (enum slot_kind)kind);
+            CU_ASSERT_FATAL(store_sample_write(&world->stores[node_of(rank, sample.kind)], &sample));
+        }
+    }
+}
+
+static void open_object_store(struct world *world, uint64_t block_bytes)
+{
+    struct object_credentials none;
+    const struct object_policy policy = {.timeout_s = 5, .stall_s = 5, .block_bytes = block_bytes};
+    char url[OBJECT_URL_MAX];
+    memset(&none, 0, sizeof none);
+    snprintf(url, sizeof url, "file://%s/objects", world->root);
+    CU_ASSERT_EQUAL_FATAL(object_store_open(&dg, url, &none, &policy, &world->store), DCACHE_OK);
+}
+
+static void setup(struct world *world, const char *name, uint64_t block_bytes)
+{
+    memset(world, 0, sizeof *world);
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    snprintf(world->root, sizeof world->root, "%s/%s", unit_scratch(), name);
+    CU_ASSERT_EQUAL_FATAL(mkdir(world->root, 0700), 0);
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL(node_store_open(&dg, world->root, "job", i, true, &world->stores[i]), DCACHE_OK);
+    world->set = (struct shard_set){.step = 100, .sequence = 4, .epoch = 0xabcdef0123456789u, .world_size = RANKS};
+    open_object_store(world, block_bytes);
+    write_shards(world);
+}
+
+static void teardown(struct world *world)
+{
+    object_store_close(world->store);
+    node_store_close(&world->stores[0]);
+    node_store_close(&world->stores[1]);
+}
+
+static struct drain_item item_of(const struct world *world, uint32_t rank, enum slot_kind kind)
+{
+    return (struct drain_item){
+        .store = node_of(rank, kind), .kind = kind, .rank = rank, .slot = (uint32_t)(world->set.sequence % 2)};
+}
+
+static dcache_status_t drain_items(struct world *world, const char *drainer, const struct drain_item *items,
+                                   size_t count, bool *durable)
+{
+    const struct drain_request request = {.job = "job",
+                                          .set = world->set,
+                                          .drainer = drainer,
+                                          .stores = world->stores,
+                                          .items = items,
+                                          .item_count = count};
+    return drain_step(&dg, world->store, &request, &world->control, durable);
+}
+
+/* Ranks first to first + count - 1, from their own copies. */
+static dcache_status_t drain_ranks(struct world *world, const char *drainer, uint32_t first, uint32_t count,
+                                   bool *durable)
+{
+    struct drain_item items[RANKS];
+    for (uint32_t i = 0; i < count; i++)
+        items[i] = item_of(world, first + i, SLOT_OWN);
+    return drain_items(world, drainer, items, count, durable);
+}
+
+static bool has_object(struct world *world, const char *key)
+{
+    struct object_info info;
+    return world->store->ops->head(world->store, &dg, key, &info) == DCACHE_OK;
+}
+
+static bool has_shard(struct world *world, uint32_t rank)
+{
+    char key[OBJECT_KEY_MAX];
+    manifest_shard_key(key, "job", world->set.step, rank);
+    return has_object(world, key);
+}
+
+/* The object is byte for byte the slot's file, and its digest that of the manifest. */
+static void check_object(struct world *world, const struct manifest *manifest, uint32_t rank)
+{
+    char key[OBJECT_KEY_MAX];
+    char *object = NULL;
+    size_t bytes = 0;
+    struct slot slot;
+    const struct manifest_shard *shard = manifest_find(manifest, rank);
+    manifest_shard_key(key, "job", world->set.step, rank);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(shard);
+    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(world->store, &dg, key, 1u << 30, &object, &bytes), DCACHE_OK);
+    const struct drain_item item = item_of(world, rank, SLOT_OWN);
+    CU_ASSERT_EQUAL_FATAL(slot_open_read(&dg, &world->stores[item.store], item.kind, rank, item.slot, &slot),
+                          DCACHE_OK);
+    char *file = malloc(slot.bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT_EQUAL(pread(slot.fd, file, slot.bytes, 0), (ssize_t)slot.bytes);
+    CU_ASSERT_EQUAL_FATAL(slot.bytes, bytes);
+    CU_ASSERT_EQUAL(memcmp(file, object, bytes), 0);
+    CU_ASSERT_EQUAL(shard->bytes, bytes);
+    CU_ASSERT_EQUAL(shard->crc, crc64_update(0, object, bytes));
+    free(file);
+    free(object);
+    slot_close(&slot);
+}
+
+static void check_durable(struct world *world)
+{
+    struct manifest manifest;
+    CU_ASSERT_EQUAL_FATAL(manifest_load(&dg, world->store, "job", world->set.step, &manifest), DCACHE_OK);
+    CU_ASSERT(shard_same_set(&manifest.set, &world->set));
+    for (uint32_t rank = 0; rank < RANKS; rank++)
+        check_object(world, &manifest, rank);
+    manifest_free(&manifest);
+}
+
+/* --- All is well ---------------------------------------------------------------------------------------------------*/
+
+/* Blocks of all sizes, so that ranges begin and end in the header, inside of chunks and between them. */
+static void test_two_drainers(void)
+{
+    static const uint64_t blocks[] = {0, 4096, 5000, 777777, 1u << 20, (1u << 20) + 4096, (2u << 20) + 1, 3u << 20};
+    for (size_t i = 0; i < UNIT_COUNT(blocks); i++) {
+        struct world world;
+        char name[32];
+        bool durable = true;
+        snprintf(name, sizeof name, "two-%zu", i);
+        setup(&world, name, blocks[i]);
+        CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 2, &durable), DCACHE_OK);
+        CU_ASSERT_FALSE(durable);
+        CU_ASSERT_FALSE(has_object(&world, "job/100/manifest.json"));
+        CU_ASSERT_EQUAL(world.control.shards_stored, 2);
+        CU_ASSERT_EQUAL(drain_ranks(&world, "r2", 2, 2, &durable), DCACHE_OK);
+        CU_ASSERT_TRUE(durable);
+        CU_ASSERT_EQUAL(world.control.shards_stored, 4);
+        check_durable(&world);
+
+        uint64_t before = world.control.bytes_stored;
+        CU_ASSERT(before > 4 * data_bytes(0));
+        durable = false;
+        CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK); /* nothing left to do */
+        CU_ASSERT_TRUE(durable);
+        CU_ASSERT_EQUAL(world.control.bytes_stored, before);
+        CU_ASSERT_FALSE(has_object(&world, "job/100/part-r1.json"));
+        teardown(&world);
+    }
+}
+
+static void test_from_replicas(void)
+{
+    struct world world;
+    struct drain_item items[RANKS];
+    bool durable = false;
+    setup(&world, "replicas", 0);
+    for (uint32_t rank = 0; rank < RANKS; rank++)
+        items[rank] = item_of(&world, rank, SLOT_REPLICA);
+    CU_ASSERT_EQUAL(drain_items(&world, "r0", items, RANKS, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    check_durable(&world);
+    teardown(&world);
+}
+
+/* A second pass of the same drainer keeps what its part said. */
+static void test_second_pass(void)
+{
+    struct world world;
+    bool durable = true;
+    setup(&world, "passes", 0);
+    for (uint32_t rank = 0; rank < RANKS; rank++) {
+        CU_ASSERT_FALSE(rank > 0 && durable);
+        CU_ASSERT_EQUAL(drain_ranks(&world, "tool-host", rank, 1, &durable), DCACHE_OK);
+    }
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL(world.control.shards_stored, 4);
+    check_durable(&world);
+    teardown(&world);
+}
+
+static void test_found_stored(void)
+{
+    struct world world;
+    bool durable = true;
+    setup(&world, "found", 0);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 1, 2, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL(world.control.shards_stored, 4); /* 1 and 2 were not stored again */
+    CU_ASSERT(has_object(&world, "job/100/part-r1.json"));
+    check_durable(&world);
+    teardown(&world);
+}
+
+/* --- Bad copies ----------------------------------------------------------------------------------------------------*/
+
+static void test_bad_chunk(void)
+{
+    struct world world;
+    struct drain_item items[RANKS + 1];
+    bool durable = false;
+    setup(&world, "chunk", 777777);
+    const struct store_sample bad = sample_of(&world, 1, SLOT_OWN);
+    CU_ASSERT_FATAL(store_sample_damage(&world.stores[0], &bad, -1));
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "own-1-0.h5"));
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_FALSE(has_shard(&world, 1));
+    CU_ASSERT(has_shard(&world, 0) && has_shard(&world, 2) && has_shard(&world, 3));
+    CU_ASSERT_FALSE(has_object(&world, "job/100/manifest.json"));
+
+    /* The other copy is good; the bad one before it in the list does no harm. */
+    for (uint32_t rank = 0; rank < RANKS; rank++)
+        items[rank] = item_of(&world, rank, SLOT_OWN);
+    items[RANKS] = item_of(&world, 1, SLOT_REPLICA);
+    CU_ASSERT_EQUAL(drain_items(&world, "r0", items, RANKS + 1, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL(world.control.shards_stored, 4);
+
+    /* Now the good one is checked against. */
+    CU_ASSERT_FATAL(store_sample_damage(&world.stores[0], &bad, -1));
+    check_durable(&world);
+    teardown(&world);
+}
+
+/* Every chunk counts, wherever blocks begin and end. */
+static void test_every_chunk(void)
+{
+    for (off_t mib = 0; mib < 2; mib++) {
+        struct world world;
+        char name[32];
+        bool durable = false;
+        snprintf(name, sizeof name, "every-%d", (int)mib);
+        setup(&world, name, (1u << 20) + 54321);
+        const struct store_sample bad = sample_of(&world, 3, SLOT_OWN);
+        CU_ASSERT_FATAL(store_sample_damage(&world.stores[1], &bad, mib * (1 << 20) + 500000));
+        CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_ERR_CORRUPT);
+        CU_ASSERT_FALSE(has_shard(&world, 3));
+        teardown(&world);
+    }
+}
+
+static void test_bad_header_and_missing(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "header", 0);
+    const struct store_sample bad = sample_of(&world, 0, SLOT_OWN);
+    CU_ASSERT_FATAL(store_sample_damage(&world.stores[0], &bad, 300));
+    CU_ASSERT_EQUAL(slot_remove(&dg, &world.stores[1], SLOT_OWN, 2, 0), DCACHE_OK);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT_FALSE(has_shard(&world, 0));
+    CU_ASSERT_FALSE(has_shard(&world, 2));
+    CU_ASSERT(has_shard(&world, 1) && has_shard(&world, 3));
+    const struct drain_item others[] = {item_of(&world, 0, SLOT_REPLICA), item_of(&world, 2, SLOT_REPLICA)};
+    CU_ASSERT_EQUAL(drain_items(&world, "r1", others, 2, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    teardown(&world);
+}
+
+/* What is in the slot is complete, but another step by now, or of another run, or is still being written. */
+static void test_not_of_this_set(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "set", 0);
+    struct store_sample other = sample_of(&world, 0, SLOT_OWN);
+    other.set.epoch++;
+    CU_ASSERT_FATAL(store_sample_write(&world.stores[0], &other));
+    other = sample_of(&world, 1, SLOT_OWN);
+    other.set.step = 101;
+    CU_ASSERT_FATAL(store_sample_write(&world.stores[0], &other));
+    other = sample_of(&world, 2, SLOT_OWN);
+    other.state = SHARD_WRITING;
+    CU_ASSERT_FATAL(store_sample_write(&world.stores[1], &other));
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT(!has_shard(&world, 0) && !has_shard(&world, 1) && !has_shard(&world, 2) && has_shard(&world, 3));
+    teardown(&world);
+}
+
+static void test_truncated(void)
+{
+    struct world world;
+    bool durable = false;
+    char name[48];
+    setup(&world, "truncated", 0);
+    slot_name(SLOT_OWN, 1, 0, name);
+    int fd = openat(world.stores[0].dir_fd, name, O_WRONLY);
+    CU_ASSERT_EQUAL(ftruncate(fd, 2 << 20), 0);
+    CU_ASSERT_EQUAL(close(fd), 0);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 2, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT(has_shard(&world, 0) && !has_shard(&world, 1));
+    teardown(&world);
+}
+
+/* --- Others --------------------------------------------------------------------------------------------------------*/
+
+static void put_text(struct world *world, const char *key, const char *text)
+{
+    CU_ASSERT_EQUAL(object_store_put_bytes(world->store, &dg, key, text, strlen(text), OBJECT_REPLACE), DCACHE_OK);
+}
+
+static void test_junk_in_the_step(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "junk", 0);
+    dg.threshold = DIAG_ERROR;
+    put_text(&world, "job/100/part-x.json", "{\"format\":");
+    put_text(&world, "job/100/part-y.json", "");
+    put_text(&world, "job/100/part-r0.json", "[[[[[[");
+    put_text(&world, "job/100/shard-0.h5", "not a shard");
+    put_text(&world, "job/100/shard-9.h5", "no such rank");
+    put_text(&world, "job/100/notes.txt", "?");
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    check_durable(&world);
+    CU_ASSERT(has_object(&world, "job/100/notes.txt"));
+    teardown(&world);
+}
+
+static void test_other_runs_manifest(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "exists", 0);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    check_durable(&world);
+
+    struct world again = world; /* the same step once more */
+    again.set.sequence += 2;
+    write_shards(&again);
+    durable = false;
+    CU_ASSERT_EQUAL(drain_ranks(&again, "r0", 0, 4, &durable), DCACHE_ERR_EXISTS);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "job job: step 100"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "job/100/manifest.json"));
+    write_shards(&world);
+    check_durable(&world); /* as it was */
+    teardown(&world);
+}
+
+/* An attempt that was drained half, and then one that drained the other half of the same step: no mix. */
+static void test_no_mix_of_attempts(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "mix", 0);
+    struct world older = world;
+    older.set.sequence = 2; /* in the same slots */
+    write_shards(&older);
+    CU_ASSERT_EQUAL(drain_ranks(&older, "r0", 0, 2, &durable), DCACHE_OK);
+    CU_ASSERT_EQUAL(drain_ranks(&older, "r2", 2, 1, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+
+    write_shards(&world);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 1, &durable), DCACHE_OK); /* replaces what r0's part tells of */
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_FALSE(has_object(&world, "job/100/part-r0.json"));
+    CU_ASSERT_FALSE(has_object(&world, "job/100/part-r2.json"));
+
+    write_shards(&older); /* now finish the older one: its ranks 0 to 2 have to be stored again */
+    CU_ASSERT_EQUAL(drain_ranks(&older, "r2", 3, 1, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_EQUAL(drain_ranks(&older, "r0", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    check_durable(&older);
+    teardown(&world);
+}
+
+/* A part that lists another digest for a shard of this very set: somebody is wrong, so it stays. */
+static void test_disputed_shard(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "disputed", 0);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 1, &durable), DCACHE_OK);
+    struct store_sample sample = sample_of(&world, 0, SLOT_OWN);
+    struct shard_set kept = sample.set;
+    sample.set.sequence++; /* other bytes ... */
+    CU_ASSERT_FATAL(store_sample_write(&world.stores[0], &sample));
+    struct slot slot;
+    struct shard_header header;
+    CU_ASSERT_EQUAL_FATAL(slot_open_read(&dg, &world.stores[0], SLOT_OWN, 0, 0, &slot), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_read_header(&dg, slot.fd, &header), DCACHE_OK);
+    slot_close(&slot);
+    header.set = kept; /* ... under the same name */
+    unsigned char *encoded = malloc(header.header_bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(encoded);
+    shard_encode(&header, encoded);
+    int fd = openat(world.stores[0].dir_fd, "own-0-0.h5", O_WRONLY);
+    CU_ASSERT_EQUAL(pwrite(fd, encoded, header.header_bytes, 0), (ssize_t)header.header_bytes);
+    CU_ASSERT_EQUAL(close(fd), 0);
+    free(encoded);
+    shard_header_free(&header);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 3, &durable), DCACHE_ERR_CORRUPT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "own-0-0.h5"));
+    CU_ASSERT_EQUAL(world.control.shards_stored, 3); /* 0 by r0, then 1 and 2 */
+
+    /* The step can be completed all the same, with the shard that was verified when it was stored. */
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL(world.control.shards_stored, 4);
+    teardown(&world);
+}
+
+/* --- At the same time ----------------------------------------------------------------------------------------------*/
+
+struct racer {
+    struct world world; /* stores of its own */
+    const char *drainer;
+    uint32_t first;
+    uint32_t count;
+    dcache_status_t status;
+    bool durable;
+};
+
+static void *race(void *argument)
+{
+    struct racer *racer = argument;
+    struct diag own;
+    struct drain_item items[RANKS];
+    diag_init(&own, "job", -1, DIAG_ERROR);
+    for (uint32_t i = 0; i < racer->count; i++)
+        items[i] = item_of(&racer->world, racer->first + i, SLOT_OWN);
+    const struct drain_request request = {.job = "job",
+                                          .set = racer->world.set,
+                                          .drainer = racer->drainer,
+                                          .stores = racer->world.stores,
+                                          .items = items,
+                                          .item_count = racer->count};
+    racer->status = drain_step(&own, racer->world.store, &request, &racer->world.control, &racer->durable);
+    if (racer->status != DCACHE_OK)
+        fprintf(stderr, "%s: %s\n", racer->drainer, own.text);
+    return NULL;
+}
+
+static void race_once(const char *name, uint32_t first_count, uint32_t second_first, uint32_t second_count)
+{
+    struct racer racers[2] = {{.drainer = "r0", .first = 0, .count = first_count},
+                              {.drainer = "r1", .first = second_first, .count = second_count}};
+    pthread_t threads[2];
+    setup(&racers[0].world, name, 0);
+    racers[1].world = racers[0].world;
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL(pthread_join(threads[i], NULL), 0);
+    CU_ASSERT_EQUAL(racers[0].status, DCACHE_OK);
+    CU_ASSERT_EQUAL(racers[1].status, DCACHE_OK);
+    CU_ASSERT(racers[0].durable || racers[1].durable);
+    if (first_count == RANKS && second_count == RANKS)
+        CU_ASSERT(racers[0].durable && racers[1].durable);
+    check_durable(&racers[0].world);
+    teardown(&racers[0].world);
+}
+
+static void test_race(void)
+{
+    for (int round = 0; round < 4; round++) {
+        char name[32];
+        snprintf(name, sizeof name, "race-halves-%d", round);
+        race_once(name, 2, 2, 2);
+        snprintf(name, sizeof name, "race-all-%d", round);
+        race_once(name, RANKS, 0, RANKS);
+    }
+}
+
+static void test_cancel(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "cancel", 0);
+    atomic_store(&world.control.cancel, true);
+    atomic_store(&world.control.pause, true); /* cancel wins */
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_ERR_CANCELLED);
+    CU_ASSERT_FALSE(has_shard(&world, 0));
+    atomic_store(&world.control.cancel, false);
+    atomic_store(&world.control.pause, false);
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    teardown(&world);
+}
+
+static void test_pause(void)
+{
+    const struct timespec moment = {.tv_nsec = 50000000};
+    struct racer racer = {.drainer = "r0", .first = 0, .count = RANKS};
+    pthread_t thread;
+    setup(&racer.world, "pause", 4096);
+    atomic_store(&racer.world.control.pause, true);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, race, &racer), 0);
+    (void)nanosleep(&moment, NULL);
+    CU_ASSERT_EQUAL(atomic_load(&racer.world.control.bytes_stored), 0);
+    atomic_store(&racer.world.control.pause, false);
+    CU_ASSERT_EQUAL_FATAL(pthread_join(thread, NULL), 0);
+    CU_ASSERT_EQUAL(racer.status, DCACHE_OK);
+    CU_ASSERT_TRUE(racer.durable);
+    teardown(&racer.world);
+}
+
+/* --- Killed --------------------------------------------------------------------------------------------------------*/
+
+#ifdef DCACHE_FAILPOINTS
+/* Drain all ranks in a process that is killed at the failpoint. */
+static void drain_and_die(struct world *world, const char *failpoint)
+{
+    pid_t pid = fork();
+    CU_ASSERT_FATAL(pid >= 0);
+    if (pid == 0) {
+        bool durable = false;
+        (void)setenv("DCACHE_FAILPOINTS", failpoint, 1);
+        dcache_status_t status = drain_ranks(world, "r0", 0, 4, &durable);
+        _exit(status == DCACHE_OK ? 0 : 1);
+    }
+    int how = 0;
+    CU_ASSERT_EQUAL(waitpid(pid, &how, 0), pid);
+    CU_ASSERT(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+}
+
+struct death {
+    const char *name;
+    const char *failpoint;
+    uint64_t shards_left; /* for the one who goes on */
+};
+
+static void test_killed(void)
+{
+    static const struct death deaths[] = {{"begin", "drain.begin=kill", 4},
+                                          {"shard", "drain.shard=kill#3", 4},
+                                          {"commit", "object_file_commit=kill#2", 4},
+                                          {"part", "drain.part=kill", 4},
+                                          {"manifest", "drain.manifest=kill", 0}};
+    for (size_t i = 0; i < UNIT_COUNT(deaths); i++) {
+        struct world world;
+        char name[32];
+        bool durable = false;
+        snprintf(name, sizeof name, "killed-%s", deaths[i].name);
+        setup(&world, name, 0);
+        drain_and_die(&world, deaths[i].failpoint);
+        CU_ASSERT_FALSE(has_object(&world, "job/100/manifest.json"));
+        CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK);
+        CU_ASSERT_TRUE(durable);
+        CU_ASSERT_EQUAL(world.control.shards_stored, deaths[i].shards_left);
+        check_durable(&world);
+        teardown(&world);
+    }
+}
+
+static void test_errors(void)
+{
+    static const char *const points[] = {"drain.begin=error", "drain.shard=error#2", "drain.part=error",
+                                         "drain.manifest=error"};
+    struct world world;
+    setup(&world, "errors", 0);
+    for (size_t i = 0; i < UNIT_COUNT(points); i++) {
+        bool durable = false;
+        diag_init(&dg, "job", -1, DIAG_ERROR);
+        (void)setenv("DCACHE_FAILPOINTS", points[i], 1);
+        CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_ERR_IO);
+        CU_ASSERT_FALSE(durable);
+        (void)unsetenv("DCACHE_FAILPOINTS");
+    }
+    bool durable = false;
+    CU_ASSERT_EQUAL(drain_ranks(&world, "r0", 0, 4, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    teardown(&world);
+}
+#endif
+
+/* --- Plan and run.json ---------------------------------------------------------------------------------------------*/
+
+static void test_plan(void)
+{
+    struct world world;
+    struct drain_plan back;
+    setup(&world, "plan", 0);
+    CU_ASSERT_EQUAL(drain_plan_read(&dg, &world.stores[0], &back), DCACHE_NOT_FOUND);
+    uint32_t ranks[] = {0, 3, 2147483646};
+    struct drain_plan plan = {.world_size = 2147483647, .drain_every = 7, .rank_count = 3, .ranks = ranks};
+    snprintf(plan.store_url, sizeof plan.store_url, "https://account.blob.core.windows.net/c/p");
+    CU_ASSERT_EQUAL(drain_plan_write(&dg, &world.stores[0], &plan), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(drain_plan_read(&dg, &world.stores[0], &back), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(back.store_url, plan.store_url);
+    CU_ASSERT(back.world_size == plan.world_size && back.drain_every == 7 && back.rank_count == 3);
+    CU_ASSERT_EQUAL(memcmp(back.ranks, ranks, sizeof ranks), 0);
+    drain_plan_free(&back);
+    plan.rank_count = 0;
+    plan.store_url[0] = '\0';
+    CU_ASSERT_EQUAL(drain_plan_write(&dg, &world.stores[0], &plan), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(drain_plan_read(&dg, &world.stores[0], &back), DCACHE_OK);
+    CU_ASSERT(back.rank_count == 0 && back.store_url[0] == '\0');
+    drain_plan_free(&back);
+    teardown(&world);
+}
+
+static void test_hostile_plan(void)
+{
+#define PLAN(rest) "{\"format\": \"dcache-plan\", \"version\": 1, \"store_url\": \"file:///x\", " rest "}"
+    static const char *const hostile[] = {
+        "",
+        "{}",
+        "{\"format\": \"dcache-run\", \"version\": 1}",
+        PLAN("\"world_size\": 4, \"drain_every\": 1"),
+        PLAN("\"world_size\": 4, \"drain_every\": -1, \"ranks\": []"),
+        PLAN("\"world_size\": 0, \"drain_every\": 1, \"ranks\": []"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": {}"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [4]"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [-1]"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [1, 1]"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [2, 1]"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [1.5]"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [\"1\"]"),
+        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [1, null]"),
+    };
+    struct world world;
+    struct drain_plan plan;
+    setup(&world, "hostile-plan", 0);
+    for (size_t i = 0; i < UNIT_COUNT(hostile); i++) {
+        CU_ASSERT_EQUAL(node_store_write_text(&dg, &world.stores[0], "plan.json", hostile[i], strlen(hostile[i])),
+                        DCACHE_OK);
+        CU_ASSERT_EQUAL(drain_plan_read(&dg, &world.stores[0], &plan), DCACHE_ERR_CORRUPT);
+        CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "plan.json"));
+    }
+    const char *newer = "{\"format\": \"dcache-plan\", \"version\": 2}";
+    CU_ASSERT_EQUAL(node_store_write_text(&dg, &world.stores[0], "plan.json", newer, strlen(newer)), DCACHE_OK);
+    CU_ASSERT_EQUAL(drain_plan_read(&dg, &world.stores[0], &plan), DCACHE_ERR_FORMAT);
+    teardown(&world);
+}
+
+static void test_run_info(void)
+{
+    struct world world;
+    struct run_info back;
+    struct run_info info = {.world_size = 4, .node_count = 2, .node = 1, .pid = 4711, .started = 1700000000};
+    setup(&world, "run", 0);
+    CU_ASSERT_EQUAL(run_info_read(&dg, &world.stores[0], &back), DCACHE_NOT_FOUND);
+    snprintf(info.job, sizeof info.job, "job");
+    snprintf(info.node_name, sizeof info.node_name, "n\033[2J\xff");
+    snprintf(info.transport, sizeof info.transport, "one-sided");
+    snprintf(info.transport_reason, sizeof info.transport_reason, "\"quotes\"\nand lines");
+    snprintf(info.store_url, sizeof info.store_url, "file:///x");
+    CU_ASSERT_EQUAL(run_info_write(&dg, &world.stores[0], &info), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(run_info_read(&dg, &world.stores[0], &back), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(back.job, "job");
+    CU_ASSERT_STRING_EQUAL(back.node_name, "n?[2J?");
+    CU_ASSERT_STRING_EQUAL(back.transport, "one-sided");
+    CU_ASSERT_STRING_EQUAL(back.transport_reason, "\"quotes\"?and lines");
+    CU_ASSERT_STRING_EQUAL(back.store_url, "file:///x");
+    CU_ASSERT(back.world_size == 4 && back.node_count == 2 && back.node == 1 && back.pid == 4711);
+    CU_ASSERT_EQUAL(back.started, 1700000000);
+    const char *bad = "{\"format\": \"dcache-run\", \"version\": 1, \"job\": \"x/y\"}";
+    CU_ASSERT_EQUAL(node_store_write_text(&dg, &world.stores[0], "run.json", bad, strlen(bad)), DCACHE_OK);
+    CU_ASSERT_EQUAL(run_info_read(&dg, &world.stores[0], &back), DCACHE_ERR_CORRUPT);
+    teardown(&world);
+}
+
+int main(void)
+{
+    static const struct unit_case cases[] = {
+        {"two drainers, many block sizes", test_two_drainers},
+        {"from replicas", test_from_replicas},
+        {"second pass of a drainer", test_second_pass},
+        {"found stored", test_found_stored},
+        {"bad chunk", test_bad_chunk},
+        {"every chunk", test_every_chunk},
+        {"bad header, missing slot", test_bad_header_and_missing},
+        {"not of this set", test_not_of_this_set},
+        {"truncated", test_truncated},
+        {"junk in the step", test_junk_in_the_step},
+        {"another run's manifest", test_other_runs_manifest},
+        {"no mix of attempts", test_no_mix_of_attempts},
+        {"disputed shard", test_disputed_shard},
+        {"race", test_race},
+        {"cancel", test_cancel},
+        {"pause", test_pause},
+#ifdef DCACHE_FAILPOINTS
+        {"killed", test_killed},
+        {"errors", test_errors},
+#endif
+        {"plan", test_plan},
+        {"hostile plan", test_hostile_plan},
+        {"run.json", test_run_info},
+    };
+    return unit_main("drain", cases, UNIT_COUNT(cases));
+}
