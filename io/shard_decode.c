@@ -131,6 +131,8 @@ dcache_status_t shard_decode_fixed(struct diag *dg, const void *data, size_t byt
     };
     if (!get_text(fixed + SHARD_AT_JOB, sizeof found.job, found.job))
         found.job[0] = '\0'; /* which is no valid name either */
+    if (!all_zero(fixed + SHARD_AT_RESERVED, 4) || !all_zero(fixed + SHARD_AT_TAIL, SHARD_FIXED_BYTES - SHARD_AT_TAIL))
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header has something in its reserved bytes");
     status = check_identity(dg, &found);
     if (status == DCACHE_OK)
         status = check_sizes(dg, &found, fixed);
@@ -168,8 +170,10 @@ static dcache_status_t decode_region(struct diag *dg, const unsigned char *at, c
 
     if (!get_text(at + SHARD_REGION_AT_NAME, sizeof region->name, region->name) || !shard_name_valid(region->name))
         return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header has a region with a malformed name");
-    if (shard_type_bytes(region->type) == 0 || (flags & ~SHARD_FLAG_BLOCK) != 0)
-        return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header has region %s of the unknown type %u, flags %u",
+    if (shard_type_bytes(region->type) == 0 || (flags & ~SHARD_FLAG_BLOCK) != 0 ||
+        !all_zero(at + SHARD_REGION_AT_RESERVED, 4) ||
+        !all_zero(at + SHARD_REGION_AT_TAIL, SHARD_REGION_BYTES - SHARD_REGION_AT_TAIL))
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header has region %s of unknown type %u, flags %u or more",
                          region->name, (unsigned)region->type, (unsigned)flags);
     if (!shard_extents_valid(region))
         return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header has region %s with impossible extents",
@@ -202,6 +206,8 @@ static dcache_status_t decode_tables(struct diag *dg, const unsigned char *data,
     }
     for (uint32_t i = 0; i < header->chunk_count; i++, at += SHARD_DIGEST_BYTES)
         header->chunk_crc[i] = shard_get_u64(at);
+    if (!all_zero(at, header->header_bytes - (size_t)(at - data)))
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header has something behind its tables");
     return DCACHE_OK;
 }
 

@@ -31,10 +31,12 @@ enum shard_fixed_offset {
     SHARD_AT_CHUNK_BYTES = 80,
     SHARD_AT_CHUNK_COUNT = 84,
     SHARD_AT_REGION_COUNT = 88,
+    SHARD_AT_RESERVED = 92, /* 4 bytes */
     SHARD_AT_REGION_TABLE = 96,
     SHARD_AT_DIGEST_TABLE = 104,
     SHARD_AT_STEP_OFFSET = 112,
-    SHARD_AT_JOB = 120 /* SHARD_JOB_MAX + 1 bytes */
+    SHARD_AT_JOB = 120, /* SHARD_JOB_MAX + 1 bytes */
+    SHARD_AT_TAIL = 184 /* reserved, to the end */
 };
 
 /** Offsets in an entry of the region table. */
@@ -43,11 +45,13 @@ enum shard_region_offset {
     SHARD_REGION_AT_TYPE = 64,
     SHARD_REGION_AT_NDIMS = 68,
     SHARD_REGION_AT_FLAGS = 72,
+    SHARD_REGION_AT_RESERVED = 76, /* 4 bytes */
     SHARD_REGION_AT_BYTES = 80,
     SHARD_REGION_AT_OFFSET = 88,
     SHARD_REGION_AT_GLOBAL = 96,
     SHARD_REGION_AT_START = 160,
-    SHARD_REGION_AT_COUNT = 224
+    SHARD_REGION_AT_COUNT = 224,
+    SHARD_REGION_AT_TAIL = 288 /* reserved, to the end */
 };
 
 static inline void shard_put_u32(unsigned char *at, uint32_t value)

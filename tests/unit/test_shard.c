@@ -393,6 +393,9 @@ static void test_forged_fixed(void)
         {AT_JOB, 1, 0},
         {AT_JOB, 1, '/'},
         {AT_JOB + 20, 1, 'x'},
+        {92, 4, 1},
+        {184, 1, 1},
+        {255, 1, 1},
         {AT_JOB, 8, 0x2e2e},
     };
     CU_ASSERT_EQUAL(count_accepted(forgeries, UNIT_COUNT(forgeries), 0, true), 0);
@@ -448,6 +451,9 @@ static void test_forged_region(void)
         {AT_COUNT, 8, 5},
         {AT_COUNT + 8, 8, 1},
         {AT_GLOBAL + 56, 8, 1},
+        {76, 4, 1},
+        {288, 1, 1},
+        {319, 1, 1},
     };
     CU_ASSERT_EQUAL(count_accepted(first, UNIT_COUNT(first), AT_REGIONS, false), 0);
 
@@ -456,6 +462,9 @@ static void test_forged_region(void)
         {AT_COUNT, 8, 0}, {AT_GLOBAL, 8, 4},         {AT_GLOBAL, 8, 0},     {AT_COUNT + 8, 8, UINT64_MAX},
         {AT_FLAGS, 4, 0},
     };
+    const struct forgery behind_tables[] = {{h.header_bytes - 1, 1, 1}};
+    CU_ASSERT_EQUAL(count_accepted(behind_tables, 1, 0, false), 0);
+
     size_t index = 12;
     CU_ASSERT_STRING_EQUAL(h.regions[index].name, SAMPLE_BLOCK);
     CU_ASSERT_EQUAL(count_accepted(block, UNIT_COUNT(block), AT_REGIONS + index * REGION_BYTES, false), 0);
