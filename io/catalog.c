@@ -1,17 +1,17 @@
 /* What is in a node store: listing it by the headers, and verifying a slot to the last byte. */
 #include "io/crc64.h"
 #include "io/node_store.h"
+#include "io/store_file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct entry_list {
+    const struct node_store *store;
     struct catalog_entry *entries;
     size_t count;
     size_t room;
@@ -31,24 +31,6 @@ static bool parse_name(const char *name, struct catalog_entry *entry)
         return strcmp(name, again) == 0;
     }
     return false;
-}
-
-/* pread(2) of all of it; *got is less at the end of the file only. */
-static dcache_status_t read_at(struct diag *dg, int fd, uint64_t offset, void *buffer, size_t bytes, size_t *got)
-{
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t n = pread(fd, (char *)buffer + done, bytes - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return diag_fail_errno(dg, errno, "cannot read %zu bytes at %" PRIu64, bytes, offset);
-        if (n == 0)
-            break;
-        done += (size_t)n;
-    }
-    *got = done;
-    return DCACHE_OK;
 }
 
 /* The directory of the job that a store is in: <root>/<job>/node-<index>. */
@@ -85,7 +67,7 @@ static dcache_status_t read_entry(struct diag *dg, const struct node_store *stor
     dcache_status_t status = slot_open_read(dg, store, entry->kind, entry->rank, entry->slot, &slot);
     if (status != DCACHE_OK)
         return status;
-    status = read_at(dg, slot.fd, 0, fixed, sizeof fixed, &got);
+    status = store_file_read(dg, slot.fd, 0, fixed, sizeof fixed, &got);
     if (status == DCACHE_OK)
         status = shard_decode_fixed(dg, fixed, got, &header);
     if (status == DCACHE_OK)
@@ -115,9 +97,10 @@ static dcache_status_t add_entry(struct diag *dg, struct entry_list *list, const
 }
 
 /* Add the slot of that name, if it is one and can be believed. */
-static dcache_status_t consider(struct diag *dg, const struct node_store *store, const char *name,
-                                struct entry_list *list)
+static dcache_status_t consider(struct diag *dg, void *context, const char *name)
 {
+    struct entry_list *list = context;
+    const struct node_store *store = list->store;
     struct catalog_entry entry = {.kind = SLOT_OWN};
     if (!parse_name(name, &entry))
         return DCACHE_OK;
@@ -148,34 +131,14 @@ static int compare_entries(const void *a, const void *b)
     return order != 0 ? order : compare_u64(x->slot, y->slot);
 }
 
-static dcache_status_t list_slots(struct diag *dg, const struct node_store *store, DIR *dir, struct entry_list *list)
-{
-    dcache_status_t status = DCACHE_OK;
-    for (;;) {
-        errno = 0;
-        const struct dirent *item = readdir(dir);
-        if (item == NULL)
-            return errno != 0 ? diag_fail_errno(dg, errno, "cannot list %s", store->path) : DCACHE_OK;
-        status = consider(dg, store, item->d_name, list);
-        if (status != DCACHE_OK)
-            return status;
-    }
-}
-
 dcache_status_t node_store_catalog(struct diag *dg, const struct node_store *store, struct catalog_entry **entries,
                                    size_t *count)
 {
     int fd = openat(store->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* with a read position of its own */
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL) {
-        int error_number = errno;
-        if (fd >= 0)
-            (void)close(fd);
-        return diag_fail_errno(dg, error_number, "cannot list %s", store->path);
-    }
-    struct entry_list list = {NULL, 0, 0};
-    dcache_status_t status = list_slots(dg, store, dir, &list);
-    (void)closedir(dir);
+    if (fd < 0)
+        return diag_fail_errno(dg, errno, "cannot list %s", store->path);
+    struct entry_list list = {store, NULL, 0, 0};
+    dcache_status_t status = store_directory_visit(dg, fd, store->path, consider, &list);
     if (status != DCACHE_OK) {
         free(list.entries);
         return status;
@@ -199,7 +162,7 @@ static dcache_status_t count_bad_chunks(struct diag *dg, int fd, const struct sh
     for (uint32_t i = 0; i < header->chunk_count && status == DCACHE_OK; i++) {
         size_t length = shard_chunk_length(header, i);
         size_t got = 0;
-        status = read_at(dg, fd, shard_chunk_offset(header, i), buffer, length, &got);
+        status = store_file_read(dg, fd, shard_chunk_offset(header, i), buffer, length, &got);
         if (got != length || crc64_update(0, buffer, length) != header->chunk_crc[i])
             bad++;
     }

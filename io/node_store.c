@@ -2,7 +2,6 @@
 
 #include "io/store_file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -214,29 +213,6 @@ void node_store_close(struct node_store *store)
     store->lock_fd = -1;
 }
 
-/* Visit the names in a directory, whose descriptor is closed. */
-typedef dcache_status_t (*name_visitor)(struct diag *dg, void *context, const char *name);
-
-static dcache_status_t visit_names(struct diag *dg, int dir_fd, const char *path, name_visitor visit, void *context)
-{
-    DIR *dir = fdopendir(dir_fd);
-    if (dir == NULL) {
-        int error_number = errno;
-        (void)close(dir_fd);
-        return diag_fail_errno(dg, error_number, "cannot list %s", path);
-    }
-    dcache_status_t status = DCACHE_OK;
-    errno = 0;
-    for (struct dirent *entry = readdir(dir); entry != NULL && status == DCACHE_OK; entry = readdir(dir)) {
-        status = visit(dg, context, entry->d_name);
-        errno = 0;
-    }
-    if (errno != 0 && status == DCACHE_OK)
-        status = diag_fail_errno(dg, errno, "cannot list %s", path);
-    (void)closedir(dir);
-    return status;
-}
-
 struct index_list {
     unsigned *indexes;
     size_t count;
@@ -273,7 +249,7 @@ dcache_status_t node_store_list(struct diag *dg, const char *root, const char *j
     int fd = -1;
     dcache_status_t status = open_job(dg, root, job, false, &fd);
     if (status == DCACHE_OK)
-        status = visit_names(dg, fd, job, add_index, &list);
+        status = store_directory_visit(dg, fd, job, add_index, &list);
     else if (status == DCACHE_NOT_FOUND)
         status = DCACHE_OK;
     if (status != DCACHE_OK) {
@@ -321,7 +297,7 @@ dcache_status_t node_store_jobs(struct diag *dg, const char *root, char ***jobs,
     struct job_list list = {-1, NULL, 0};
     dcache_status_t status = open_root(dg, root, false, &list.root_fd);
     if (status == DCACHE_OK)
-        status = visit_names(dg, list.root_fd, root, add_job, &list);
+        status = store_directory_visit(dg, list.root_fd, root, add_job, &list);
     else if (status == DCACHE_NOT_FOUND)
         status = DCACHE_OK;
     if (status != DCACHE_OK) {
@@ -345,20 +321,6 @@ static dcache_status_t check_text_name(struct diag *dg, const char *name)
     return diag_fail(dg, DCACHE_ERR_INVALID, "\"%s\" is no name for a file in a node store", name);
 }
 
-static dcache_status_t read_all(struct diag *dg, const struct store_place *place, int fd, char *text, size_t bytes)
-{
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t n = pread(fd, text + done, bytes - done, (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return diag_fail_errno(dg, n < 0 ? errno : EIO, "cannot read %s/%s", place->path, place->name);
-        done += (size_t)n;
-    }
-    return DCACHE_OK;
-}
-
 static dcache_status_t read_text(struct diag *dg, const struct store_place *place, int fd, char **text, size_t *bytes)
 {
     struct stat info;
@@ -371,14 +333,15 @@ static dcache_status_t read_text(struct diag *dg, const struct store_place *plac
     char *read = malloc(size + 1);
     if (read == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for %s/%s, %zu bytes", place->path, place->name, size);
-    dcache_status_t status = read_all(dg, place, fd, read, size);
+    size_t got = 0;
+    dcache_status_t status = store_file_read(dg, fd, 0, read, size, &got);
     if (status != DCACHE_OK) {
         free(read);
-        return status;
+        return diag_fail(dg, status, "%s/%s: %s", place->path, place->name, dg->text);
     }
-    read[size] = '\0';
+    read[got] = '\0';
     *text = read;
-    *bytes = size;
+    *bytes = got;
     return DCACHE_OK;
 }
 

@@ -4,6 +4,7 @@
 
 #include "io/crc64.h"
 #include "io/shard_layout.h"
+#include "io/store_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static bool all_zero(const unsigned char *data, size_t bytes)
 {
@@ -239,22 +239,14 @@ dcache_status_t shard_decode(struct diag *dg, const void *data, size_t bytes, st
     return status;
 }
 
-/* pread(2) of all of it; a shorter file is corrupt. */
+/* The first `bytes` bytes of a file; a shorter one is corrupt. */
 static dcache_status_t read_exactly(struct diag *dg, int fd, void *buffer, size_t bytes)
 {
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t n = pread(fd, (char *)buffer + done, bytes - done, (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return diag_fail_errno(dg, errno, "cannot read a shard header");
-        if (n == 0)
-            return diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header is cut: %zu of %zu bytes are there", done,
-                             bytes);
-        done += (size_t)n;
-    }
-    return DCACHE_OK;
+    size_t got = 0;
+    dcache_status_t status = store_file_read(dg, fd, 0, buffer, bytes, &got);
+    if (status == DCACHE_OK && got < bytes)
+        status = diag_fail(dg, DCACHE_ERR_CORRUPT, "the shard header is cut: %zu of %zu bytes are there", got, bytes);
+    return status;
 }
 
 static dcache_status_t check_file_length(struct diag *dg, int fd, const struct shard_header *header)

@@ -1,5 +1,6 @@
 #include "io/store_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -113,6 +114,53 @@ dcache_status_t store_directory_open(struct diag *dg, const struct store_place *
     else
         (void)close(opened);
     return status;
+}
+
+/* cppcheck wants readdir_r(), which glibc has given up: readdir() is safe as long as threads do not share a DIR. */
+static struct dirent *next_entry(DIR *dir)
+{
+    errno = 0;
+    // cppcheck-suppress readdirCalled
+    return readdir(dir);
+}
+
+dcache_status_t store_directory_visit(struct diag *dg, int dir_fd, const char *path, store_name_visitor visit,
+                                      void *context)
+{
+    DIR *dir = fdopendir(dir_fd);
+    if (dir == NULL) {
+        int error_number = errno;
+        (void)close(dir_fd);
+        return diag_fail_errno(dg, error_number, "cannot list %s", path);
+    }
+    dcache_status_t status = DCACHE_OK;
+    const struct dirent *entry = next_entry(dir);
+    while (entry != NULL && status == DCACHE_OK) {
+        status = visit(dg, context, entry->d_name);
+        if (status == DCACHE_OK)
+            entry = next_entry(dir);
+    }
+    if (entry == NULL && errno != 0)
+        status = diag_fail_errno(dg, errno, "cannot list %s", path);
+    (void)closedir(dir);
+    return status;
+}
+
+dcache_status_t store_file_read(struct diag *dg, int fd, uint64_t offset, void *buffer, size_t bytes, size_t *got)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = pread(fd, (char *)buffer + done, bytes - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return diag_fail_errno(dg, errno, "cannot read %zu bytes at %" PRIu64, bytes, offset);
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    *got = done;
+    return DCACHE_OK;
 }
 
 dcache_status_t store_file_limit(struct diag *dg, uint64_t bytes)

@@ -28,6 +28,17 @@ dcache_status_t store_file_open(struct diag *dg, const struct store_place *place
 dcache_status_t store_directory_open(struct diag *dg, const struct store_place *place, bool create,
                                      int *fd) DCACHE_MUST_CHECK;
 
+/** Called with each name in a directory, "." and ".." included; not DCACHE_OK ends the listing. */
+typedef dcache_status_t (*store_name_visitor)(struct diag *dg, void *context, const char *name);
+
+/** Visit the names in a directory. `dir_fd` is closed in any case; `path` is for error texts. */
+dcache_status_t store_directory_visit(struct diag *dg, int dir_fd, const char *path, store_name_visitor visit,
+                                      void *context) DCACHE_MUST_CHECK;
+
+/** pread(2) of all of it; *got is less than `bytes` at the end of the file only. */
+dcache_status_t store_file_read(struct diag *dg, int fd, uint64_t offset, void *buffer, size_t bytes,
+                                size_t *got) DCACHE_MUST_CHECK;
+
 /**
  * Check that this process may have a file of so many bytes: beyond RLIMIT_FSIZE the kernel would send SIGXFSZ, which
  * ends a program. DCACHE_ERR_NO_SPACE otherwise.

@@ -22,7 +22,9 @@ static int run(const char *command, char **output)
     for (size_t n = 1; n > 0; length += n) {
         if (room - length < 2) {
             room *= 2;
-            text = realloc(text, room);
+            char *grown = realloc(text, room);
+            CU_ASSERT_PTR_NOT_NULL_FATAL(grown);
+            text = grown;
         }
         n = fread(text + length, 1, room - length - 1, pipe);
     }
