@@ -238,6 +238,17 @@ dcache_status_t dcache_restart(dcache_t *dc, uint64_t *step) DCACHE_MUST_CHECK;
  */
 dcache_status_t dcache_close(dcache_t **dc) DCACHE_MUST_CHECK;
 
+/** What this rank has moved since dcache_open(). */
+typedef struct dcache_statistics {
+    uint64_t checkpoints;     /**< taken with DCACHE_OK */
+    uint64_t bytes_protected; /**< of the images of those checkpoints */
+    uint64_t bytes_copied;    /**< from the application into own copies; less with incremental = yes */
+    uint64_t bytes_put;       /**< to replicas; replication that is under way counts when it ends */
+} dcache_statistics_t;
+
+/** Read the counters of this rank. Not collective. @return DCACHE_OK, DCACHE_ERR_INVALID */
+dcache_status_t dcache_get_statistics(dcache_t *dc, dcache_statistics_t *statistics) DCACHE_MUST_CHECK;
+
 /** The text of a status. Not collective, thread-safe; the string is constant. */
 const char *dcache_strerror(dcache_status_t status);
 

@@ -118,56 +118,52 @@ static dcache_status_t fit_slot(dcache_t *dc, uint32_t slot)
     return status;
 }
 
-/* Own copy and replica chunk by chunk, so that the put of one overlaps with the copying of the next. */
-static dcache_status_t stage_and_put(dcache_t *dc, uint32_t slot)
+/* Own copy and replica chunk by chunk, so that the put of one overlaps with the copying of the next; or the own copy
+ * alone, the replica later. */
+static dcache_status_t stage_and_put(dcache_t *dc, uint32_t slot, bool incremental, bool background)
 {
     struct ring_slot *ring = &dc->ring[slot];
-    bool replicate = levels_can_replicate(dc);
-    dcache_status_t status = replicate ? replication_mark(dc) : DCACHE_OK;
+    bool put_now = !background && levels_can_replicate(dc);
+    const struct stage_mode mode = {.stream = !put_now, .incremental = incremental};
 
-    for (uint32_t i = 0; status == DCACHE_OK && i < ring->header.chunk_count; i++) {
-        stage_chunk(dc, ring, i, false);
-        if (replicate)
-            status = replication_put_chunk(dc, i);
-    }
-    if (status == DCACHE_OK)
-        status = diag_failpoint(&dc->diag, "checkpoint.header");
+    if (put_now)
+        replication_mark(dc);
+    stage_copy(dc, ring, mode, put_now ? replication_stream : NULL);
+    dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.header");
     if (status != DCACHE_OK)
         return status;
     stage_finish(ring);
-    if (replicate) {
-        replication_advance(dc, true);
-        status = dc->replicating.status;
-    }
-    return status;
+    if (!put_now)
+        return DCACHE_OK;
+    replication_advance(dc, true);
+    return replication_status(dc);
 }
 
-static dcache_status_t stage_only(dcache_t *dc, struct ring_slot *ring)
+/* Make both copies say that they hold nothing. Collective. */
+static void take_back(dcache_t *dc, uint32_t slot)
 {
-    for (uint32_t i = 0; i < ring->header.chunk_count; i++)
-        stage_chunk(dc, ring, i, true);
-    dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.header");
-    if (status == DCACHE_OK)
-        stage_finish(ring);
-    return status;
+    struct diag quiet = dc->diag;
+
+    stage_invalidate(&dc->ring[slot]);
+    replication_invalidate(dc, slot);
+    (void)!agree(&dc->world, &quiet, &dc->replicator.idle, DCACHE_OK); /* serve until all have done the same */
 }
 
 static dcache_status_t save(dcache_t *dc, uint32_t slot, const struct shard_set *set, bool background)
 {
     struct ring_slot *ring = &dc->ring[slot];
+    bool same_own = dc->options.incremental && ring->level >= DCACHE_STAGED;
+    bool same_replica = dc->options.incremental && ring->level >= DCACHE_REPLICATED;
 
     ring->level = DCACHE_LEVEL_NONE;
     dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.stage");
     stage_begin(ring, set);
-    replication_start(dc, slot);
+    replication_start(dc, slot, same_replica);
     if (status == DCACHE_OK)
-        status = background ? stage_only(dc, ring) : stage_and_put(dc, slot);
+        status = stage_and_put(dc, slot, same_own, background);
     status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
     if (status != DCACHE_OK) {
-        struct diag quiet = dc->diag;
-        stage_invalidate(ring);
-        replication_invalidate(dc, slot);
-        (void)!agree(&dc->world, &quiet, &dc->replicator.idle, DCACHE_OK); /* serve until all have done the same */
+        take_back(dc, slot);
         return status;
     }
     levels_staged(dc, slot);
@@ -217,6 +213,8 @@ static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
     drain_thread_pause(dc->drain, false);
     if (status == DCACHE_OK) {
         dc->taken++;
+        dc->statistics.checkpoints++;
+        dc->statistics.bytes_protected += dc->ring[slot].header.file_bytes;
         cleanup_after(dc, slot);
     }
     return status;
@@ -226,6 +224,7 @@ dcache_status_t dcache_checkpoint(dcache_t *dc, uint64_t step)
 {
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
+    context_enter(dc);
     return context_finish(dc, "dcache_checkpoint", take(dc, step, false));
 }
 
@@ -233,5 +232,6 @@ dcache_status_t dcache_checkpoint_begin(dcache_t *dc, uint64_t step)
 {
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
+    context_enter(dc);
     return context_finish(dc, "dcache_checkpoint_begin", take(dc, step, true));
 }

@@ -7,6 +7,7 @@
 
 #include "io/object_store.h"
 #include "mpi/replicate.h"
+#include "runtime/copy_threads.h"
 #include "runtime/drain_thread.h"
 #include "runtime/options.h"
 
@@ -23,7 +24,8 @@ struct ring_slot {
     struct shard_header header; /**< of that image */
     uint32_t *order;            /**< indexes of header.regions by ascending offset, empty regions left out; owned */
     uint32_t order_count;
-    uint64_t layout; /**< value of dcache.layout that the image was made for; 0 = none (local) */
+    unsigned char *moved; /**< per chunk: copied by this step, not only found unchanged; owned */
+    uint64_t layout;      /**< value of dcache.layout that the image was made for; 0 = none (local) */
     uint64_t worth; /**< how much to keep it: sequence of the complete step in it, 0 = nothing (local, agreed by max) */
     dcache_level_t level;        /**< STAGED or REPLICATED once agreed; NONE = no usable step */
     bool durable;                /**< the manifest is known to be there */
@@ -38,6 +40,8 @@ struct replication {
     int phase;
     uint32_t next_chunk;
     dcache_status_t status;
+    struct diag diag;                      /**< its own, for it may be driven by the progress thread */
+    bool incremental;                      /**< the replica holds what `moved` leaves out */
     unsigned char mark[SHARD_FIXED_BYTES]; /**< the WRITING header while it is put */
 };
 
@@ -61,12 +65,18 @@ struct dcache {
     struct ring_slot ring[TRANSPORT_SLOTS_MAX];
     uint32_t slots;
     struct replication replicating;
+    struct progress *progress;    /**< NULL where replication is driven from calls only */
+    struct copy_threads *copying; /**< NULL: this thread alone */
+    struct dcache_statistics statistics;
     uint64_t epoch;         /**< random number of this handle, the same on all ranks */
     uint64_t last_sequence; /**< largest ever seen */
     uint64_t taken;         /**< checkpoints taken by this handle */
     bool clean_due;         /**< slots of former placements may lie in the stores */
     bool broken;            /**< MPI failed: only close is left */
 };
+
+/** Every collective call begins here: from now to context_finish() the progress thread keeps off. */
+void context_enter(dcache_t *dc);
 
 /** Every collective call ends here: log once what the call came to, and remember when the MPI is gone. */
 dcache_status_t context_finish(dcache_t *dc, const char *call, dcache_status_t status);

@@ -161,6 +161,7 @@ dcache_status_t dcache_wait(dcache_t *dc, uint64_t step, dcache_level_t level)
 {
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
+    context_enter(dc);
     return context_finish(dc, "dcache_wait", wait_level(dc, step, level));
 }
 
@@ -216,5 +217,6 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level)
 {
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
+    context_enter(dc);
     return context_finish(dc, "dcache_test", test_level(dc, step, level));
 }

@@ -1,6 +1,7 @@
 /* dcache_open() and dcache_close(). */
 #include "io/run_info.h"
 #include "runtime/levels.h"
+#include "runtime/progress.h"
 #include "runtime/replication.h"
 #include "runtime/stage.h"
 
@@ -30,12 +31,18 @@ struct boot {
     uint64_t epoch;
 };
 
+void context_enter(dcache_t *dc)
+{
+    progress_hold(dc);
+}
+
 dcache_status_t context_finish(dcache_t *dc, const char *call, dcache_status_t status)
 {
     if (status == DCACHE_ERR_MPI)
         dc->broken = true;
     if (status < 0 && (dc->world.rank == 0 || status == DCACHE_ERR_MPI))
         diag_log(&dc->diag, DIAG_ERROR, "%s: %s: %s", call, dcache_strerror(status), dc->diag.text);
+    progress_release(dc);
     return status;
 }
 
@@ -280,6 +287,15 @@ done:
     return status;
 }
 
+static dcache_status_t start_helpers(dcache_t *dc)
+{
+    dcache_status_t status = DCACHE_OK;
+
+    if (dc->options.copy_threads > 1)
+        status = copy_threads_start(&dc->diag, (unsigned)dc->options.copy_threads - 1, &dc->copying);
+    return status == DCACHE_OK ? progress_start(dc) : status;
+}
+
 static dcache_status_t open_all(dcache_t *dc, const char *config_file)
 {
     struct boot boot;
@@ -298,6 +314,8 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
         status = open_objects(dc, &boot);
     if (status == DCACHE_OK)
         status = agree(&dc->world, &dc->diag, NULL, start_drain(dc));
+    if (status == DCACHE_OK)
+        status = agree(&dc->world, &dc->diag, NULL, start_helpers(dc));
     explicit_bzero(&boot, sizeof boot); /* secrets stay in one place only */
     return status;
 }
@@ -305,6 +323,8 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
 /* Free everything. Collective. */
 static void release(dcache_t *dc)
 {
+    progress_stop(dc);
+    copy_threads_stop(dc->copying);
     drain_thread_stop(dc->drain);
     object_store_close(dc->objects);
     replicate_close(&dc->replicator);
@@ -367,6 +387,7 @@ dcache_status_t dcache_open(MPI_Comm comm, const char *config_file, dcache_t **d
     if (status == DCACHE_OK)
         status = open_all(self, config_file);
     if (status != DCACHE_OK) {
+        context_enter(self);
         (void)context_finish(self, "dcache_open", status);
         release(self);
         return status;
@@ -426,10 +447,22 @@ dcache_status_t dcache_close(dcache_t **dc)
 {
     if (dc == NULL || *dc == NULL)
         return DCACHE_OK;
+    progress_hold(*dc);
     dcache_status_t status = finish_work(*dc);
+    progress_release(*dc);
     release(*dc);
     *dc = NULL;
     return status;
+}
+
+dcache_status_t dcache_get_statistics(dcache_t *dc, dcache_statistics_t *statistics)
+{
+    if (dc == NULL || statistics == NULL)
+        return DCACHE_ERR_INVALID;
+    progress_hold(dc);
+    *statistics = dc->statistics;
+    progress_release(dc);
+    return DCACHE_OK;
 }
 
 const char *dcache_error_text(const dcache_t *dc)

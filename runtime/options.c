@@ -41,6 +41,8 @@ struct option {
 #define FIELD(name) offsetof(struct options, name)
 
 static const char *const transport_choices[] = {"auto", "one-sided", "two-sided", NULL};
+static const char *const progress_choices[] = {"auto", "thread", "calls", NULL};
+static const char *const yes_choices[] = {"no", "yes", NULL};
 static const char *const when_full_choices[] = {"block", "skip", "replace", NULL};
 static const char *const log_choices[] = {"error", "warning", "info", "debug", NULL};
 
@@ -92,6 +94,30 @@ static const struct option table[] = {
      .offset = FIELD(transport),
      .help = "How shards travel to the partner node: MPI_Put into its store, or messages to a helper thread. auto: a "
              "probe decides when the context is opened."},
+    {.key = "progress",
+     .type = OPTION_CHOICE,
+     .preset = "auto",
+     .choices = progress_choices,
+     .offset = FIELD(progress),
+     .help =
+         "Who drives replication after dcache_checkpoint_begin(): a thread of each rank, which needs "
+         "MPI_THREAD_MULTIPLE and takes time on a core while it copies, or only dcache_test(), dcache_wait() and the "
+         "next checkpoint. auto: a thread where MPI allows it."},
+    {.key = "incremental",
+     .type = OPTION_CHOICE,
+     .preset = "no",
+     .choices = yes_choices,
+     .offset = FIELD(incremental),
+     .help = "Neither copy nor send chunks that are what the slot holds already, as their digests tell. Costs one more "
+             "pass over the chunks that did change."},
+    {.key = "copy_threads",
+     .type = OPTION_INTEGER,
+     .preset = "1",
+     .unit = "threads",
+     .minimum = 1,
+     .maximum = 64,
+     .offset = FIELD(copy_threads),
+     .help = "How many threads of each rank copy and digest during a checkpoint: for few ranks on many cores."},
     {.key = "store",
      .type = OPTION_TEXT,
      .preset = "file://dcache-store",

@@ -14,6 +14,7 @@
 #define OPTIONS_TEXT_MAX 1024
 
 enum transport_choice { TRANSPORT_AUTO, TRANSPORT_ONE_SIDED, TRANSPORT_TWO_SIDED };
+enum progress_choice { PROGRESS_AUTO, PROGRESS_THREAD, PROGRESS_CALLS };
 enum when_full { WHEN_FULL_BLOCK, WHEN_FULL_SKIP, WHEN_FULL_REPLACE };
 
 struct options {
@@ -23,6 +24,9 @@ struct options {
     int64_t node_size;                   /**< ranks per virtual node; 0 = real hosts */
     int64_t slots;                       /**< ring of steps per rank, 2..16; default 2 */
     int64_t transport;                   /**< enum transport_choice: auto | one-sided | two-sided */
+    int64_t progress;                    /**< enum progress_choice: auto | thread | calls */
+    int64_t incremental;                 /**< 0 = no, 1 = yes: chunks that did not change are not moved */
+    int64_t copy_threads;                /**< threads that copy and digest, per rank; default 1 */
     char store[OPTIONS_TEXT_MAX];        /**< object store URL, or "none"; default file://dcache-store */
     int64_t drain_every;                 /**< drain every n-th checkpoint; default 1; 0 = never */
     int64_t drain_ranks_per_node;        /**< default 1 */

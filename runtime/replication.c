@@ -9,14 +9,17 @@ enum phase { MARK, MARK_STORED, DATA, DATA_STORED, HEADER, HEADER_STORED, DONE }
 /* Chunks per call that does not wait: enough to be worth the call, short enough not to be felt. */
 #define CHUNKS_PER_CALL 16u
 
-void replication_start(dcache_t *dc, uint32_t slot)
+void replication_start(dcache_t *dc, uint32_t slot, bool incremental)
 {
     struct replication *rep = &dc->replicating;
 
     rep->slot = slot;
     rep->phase = dc->replicator.host == PLACEMENT_NONE ? DONE : MARK;
     rep->next_chunk = 0;
+    rep->incremental = incremental;
     rep->status = DCACHE_OK;
+    rep->diag = dc->diag;
+    rep->diag.text[0] = '\0';
 }
 
 static dcache_status_t put_mark(dcache_t *dc)
@@ -26,26 +29,29 @@ static dcache_status_t put_mark(dcache_t *dc)
 
     header.state = SHARD_WRITING;
     shard_encode_fixed(&header, rep->mark);
-    return replicate_put(&dc->diag, &dc->replicator, rep->slot, 0, rep->mark, sizeof rep->mark);
+    return replicate_put(&dc->replicating.diag, &dc->replicator, rep->slot, 0, rep->mark, sizeof rep->mark);
 }
 
 static dcache_status_t put_header(dcache_t *dc)
 {
     const struct ring_slot *ring = &dc->ring[dc->replicating.slot];
 
-    return replicate_put(&dc->diag, &dc->replicator, dc->replicating.slot, 0, ring->own.base,
+    return replicate_put(&dc->replicating.diag, &dc->replicator, dc->replicating.slot, 0, ring->own.base,
                          ring->header.header_bytes);
 }
 
-dcache_status_t replication_put_chunk(dcache_t *dc, uint32_t index)
+static dcache_status_t put_chunk(dcache_t *dc, uint32_t index)
 {
     struct replication *rep = &dc->replicating;
     const struct ring_slot *ring = &dc->ring[rep->slot];
     uint64_t offset = shard_chunk_offset(&ring->header, index);
 
     rep->next_chunk = index + 1;
-    return replicate_put(&dc->diag, &dc->replicator, rep->slot, offset, (const char *)ring->own.base + offset,
-                         shard_chunk_length(&ring->header, index));
+    if (rep->incremental && !ring->moved[index])
+        return DCACHE_OK; /* the replica has it from the step before */
+    dc->statistics.bytes_put += shard_chunk_length(&ring->header, index);
+    return replicate_put(&dc->replicating.diag, &dc->replicator, rep->slot, offset,
+                         (const char *)ring->own.base + offset, shard_chunk_length(&ring->header, index));
 }
 
 static dcache_status_t put_data(dcache_t *dc, bool wait)
@@ -56,7 +62,7 @@ static dcache_status_t put_data(dcache_t *dc, bool wait)
     dcache_status_t status = DCACHE_OK;
 
     while (status == DCACHE_OK && rep->next_chunk < end)
-        status = replication_put_chunk(dc, rep->next_chunk);
+        status = put_chunk(dc, rep->next_chunk);
     if (rep->next_chunk == count)
         rep->phase = DATA_STORED;
     return status;
@@ -85,7 +91,7 @@ static dcache_status_t step(dcache_t *dc, bool wait, bool *blocked)
     case MARK_STORED:
     case DATA_STORED:
     case HEADER_STORED:
-        status = replicate_flush(&dc->diag, &dc->replicator, rep->slot, wait, &stored);
+        status = replicate_flush(&dc->replicating.diag, &dc->replicator, rep->slot, wait, &stored);
         rep->phase += stored;
         *blocked = !stored;
         break;
@@ -95,15 +101,27 @@ static dcache_status_t step(dcache_t *dc, bool wait, bool *blocked)
     return status;
 }
 
-dcache_status_t replication_mark(dcache_t *dc)
+static void note(struct replication *rep, dcache_status_t status)
+{
+    if (status == DCACHE_OK)
+        return;
+    rep->status = status;
+    rep->phase = DONE;
+}
+
+void replication_mark(dcache_t *dc)
 {
     struct replication *rep = &dc->replicating;
-    dcache_status_t status = DCACHE_OK;
     bool blocked = false;
 
-    while (status == DCACHE_OK && rep->phase < DATA)
-        status = step(dc, true, &blocked);
-    return status;
+    while (rep->phase < DATA)
+        note(rep, step(dc, true, &blocked));
+}
+
+void replication_stream(dcache_t *dc, uint32_t index)
+{
+    if (dc->replicating.phase == DATA)
+        note(&dc->replicating, put_chunk(dc, index));
 }
 
 bool replication_advance(dcache_t *dc, bool wait)
@@ -112,15 +130,20 @@ bool replication_advance(dcache_t *dc, bool wait)
     bool blocked = false;
 
     while (rep->phase != DONE && !blocked) {
-        dcache_status_t status = step(dc, wait, &blocked);
-        if (status != DCACHE_OK) {
-            rep->status = status;
-            rep->phase = DONE;
-        }
+        note(rep, step(dc, wait, &blocked));
     }
     if (dc->replicator.transport != NULL)
         dc->replicator.transport->ops->progress(dc->replicator.transport);
     return rep->phase == DONE;
+}
+
+dcache_status_t replication_status(dcache_t *dc)
+{
+    const struct replication *rep = &dc->replicating;
+
+    if (rep->status != DCACHE_OK)
+        memcpy(dc->diag.text, rep->diag.text, sizeof dc->diag.text);
+    return rep->status;
 }
 
 dcache_status_t replication_finish(dcache_t *dc)
@@ -130,7 +153,7 @@ dcache_status_t replication_finish(dcache_t *dc)
     if (!rep->active)
         return DCACHE_OK;
     replication_advance(dc, true);
-    dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, rep->status);
+    dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, replication_status(dc));
     rep->active = false;
     levels_replicated(dc, rep->slot, status);
     return status;

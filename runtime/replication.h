@@ -8,17 +8,21 @@
 
 #include "runtime/context.h"
 
-/** Set up for the slot; its image may still be in the making. Not collective. */
-void replication_start(dcache_t *dc, uint32_t slot);
+/** Set up for the slot; its image may still be in the making. `incremental`: the replica holds what the slot held
+ * before this step, so only chunks that the stage moved are put. Not collective. */
+void replication_start(dcache_t *dc, uint32_t slot, bool incremental);
 
 /** Mark the replica WRITING and wait until it is. Part of replication_advance(); on its own where staging and putting
- * alternate. */
-dcache_status_t replication_mark(dcache_t *dc) DCACHE_MUST_CHECK;
+ * alternate. Here and below a failure ends the replication and is kept: replication_status(). */
+void replication_mark(dcache_t *dc);
 
 /** Put one chunk, which is in the image by now, in order. */
-dcache_status_t replication_put_chunk(dcache_t *dc, uint32_t index) DCACHE_MUST_CHECK;
+void replication_stream(dcache_t *dc, uint32_t index);
 
-/** Go on with a complete image. Without `wait` a little, else to the end. A failure ends it and is kept.
+/** What came of it so far, its text moved to the handle. */
+dcache_status_t replication_status(dcache_t *dc);
+
+/** Go on with a complete image. Without `wait` a little, else to the end.
  * @return true when there is nothing left to do for this rank */
 bool replication_advance(dcache_t *dc, bool wait);
 

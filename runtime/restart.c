@@ -177,10 +177,10 @@ static dcache_status_t restore_redundancy(dcache_t *dc, uint32_t slot)
     for (uint32_t g = 0; g < r->guest_count; g++)
         r->report[g] = replica_good(dc, &r->ring[slot].guest_slots[g], r->guests[g], &ring->header.set);
     status = replicate_report(&dc->diag, r, &mine);
-    replication_start(dc, slot);
+    replication_start(dc, slot, false);
     if (status == DCACHE_OK && !mine) {
         replication_advance(dc, true);
-        status = dc->replicating.status;
+        status = replication_status(dc);
     }
     return agree(&dc->world, &dc->diag, &r->idle, status);
 }
@@ -296,5 +296,6 @@ dcache_status_t dcache_restart(dcache_t *dc, uint64_t *step)
 {
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
+    context_enter(dc);
     return context_finish(dc, "dcache_restart", restart(dc, step));
 }

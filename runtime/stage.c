@@ -34,10 +34,14 @@ dcache_status_t stage_order(dcache_t *dc, struct ring_slot *ring)
 {
     const struct shard_header *header = &ring->header;
     uint32_t *order = malloc(((size_t)header->region_count + 1) * sizeof *order);
+    unsigned char *moved = calloc((size_t)header->chunk_count + 1, 1);
     uint32_t count = 0;
 
-    if (order == NULL)
+    if (order == NULL || moved == NULL) {
+        free(order);
+        free(moved);
         return diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %u regions", header->region_count);
+    }
     for (uint32_t i = 0; i < header->region_count; i++) {
         uint32_t at = count;
         if (header->regions[i].bytes == 0)
@@ -50,6 +54,8 @@ dcache_status_t stage_order(dcache_t *dc, struct ring_slot *ring)
         count++;
     }
     free(ring->order);
+    free(ring->moved);
+    ring->moved = moved;
     ring->order = order;
     ring->order_count = count;
     return DCACHE_OK;
@@ -100,20 +106,27 @@ static uint32_t first_region(const struct ring_slot *ring, uint64_t offset)
     return low;
 }
 
-void stage_chunk(dcache_t *dc, struct ring_slot *ring, uint32_t index, bool stream)
+enum pass { DIGEST, COPY, STREAM };
+
+static uint64_t pass_over(enum pass pass, uint64_t crc, char *to, const char *from, uint64_t bytes)
+{
+    if (pass == DIGEST)
+        return crc64_update(crc, from, bytes);
+    return pass == STREAM ? crc64_copy_stream(crc, to, from, bytes) : crc64_copy(crc, to, from, bytes);
+}
+
+/* One chunk: the regions' pieces in it from the application's memory, and between them HDF5's own bytes and padding,
+ * which are in the image already. */
+static uint64_t chunk_pass(const dcache_t *dc, const struct ring_slot *ring, uint32_t index, enum pass pass)
 {
     uint64_t at = shard_chunk_offset(&ring->header, index), end = at + shard_chunk_length(&ring->header, index);
     char *image = ring->own.base;
     uint64_t crc = 0;
 
     for (uint32_t i = first_region(ring, at); at < end; i++) {
-        uint64_t gap_end = end;
-        const struct shard_region *region = NULL;
-        if (i < ring->order_count) {
-            region = &ring->header.regions[ring->order[i]];
-            gap_end = region->offset < end ? region->offset : end;
-        }
-        if (at < gap_end) { /* HDF5's own bytes and padding, which are in the image already */
+        const struct shard_region *region = i < ring->order_count ? &ring->header.regions[ring->order[i]] : NULL;
+        uint64_t gap_end = region != NULL && region->offset < end ? region->offset : end;
+        if (at < gap_end) {
             crc = crc64_update(crc, image + at, gap_end - at);
             at = gap_end;
         }
@@ -121,11 +134,47 @@ void stage_chunk(dcache_t *dc, struct ring_slot *ring, uint32_t index, bool stre
             continue;
         uint64_t region_end = region->offset + region->bytes, stop = region_end < end ? region_end : end;
         const char *from = (const char *)dc->regions[ring->order[i]].memory + (at - region->offset);
-        crc =
-            stream ? crc64_copy_stream(crc, image + at, from, stop - at) : crc64_copy(crc, image + at, from, stop - at);
+        crc = pass_over(pass, crc, image + at, from, stop - at);
         at = stop;
     }
-    ring->header.chunk_crc[index] = crc;
+    return crc;
+}
+
+struct copying {
+    dcache_t *dc;
+    struct ring_slot *ring;
+    struct stage_mode mode;
+    void (*ready)(dcache_t *dc, uint32_t index);
+};
+
+static void copy_chunk(void *context, uint32_t index)
+{
+    const struct copying *c = context;
+    struct ring_slot *ring = c->ring;
+
+    ring->moved[index] = 0;
+    if (c->mode.incremental && chunk_pass(c->dc, ring, index, DIGEST) == ring->header.chunk_crc[index])
+        return;
+    ring->moved[index] = 1;
+    ring->header.chunk_crc[index] = chunk_pass(c->dc, ring, index, c->mode.stream ? STREAM : COPY);
+}
+
+static void chunk_ready(void *context, uint32_t index)
+{
+    const struct copying *c = context;
+
+    if (c->ring->moved[index])
+        c->dc->statistics.bytes_copied += shard_chunk_length(&c->ring->header, index);
+    if (c->ready != NULL)
+        c->ready(c->dc, index);
+}
+
+void stage_copy(dcache_t *dc, struct ring_slot *ring, struct stage_mode mode,
+                void (*ready)(dcache_t *dc, uint32_t index))
+{
+    struct copying copying = {dc, ring, mode, ready};
+
+    copy_threads_run(dc->copying, ring->header.chunk_count, copy_chunk, chunk_ready, &copying);
 }
 
 void stage_finish(struct ring_slot *ring)
@@ -162,7 +211,9 @@ void stage_release(struct ring_slot *ring)
     ring->own.fd = -1;
     shard_header_free(&ring->header);
     free(ring->order);
+    free(ring->moved);
     ring->order = NULL;
+    ring->moved = NULL;
     ring->order_count = 0;
     ring->layout = 0;
 }

@@ -13,8 +13,19 @@ dcache_status_t stage_order(dcache_t *dc, struct ring_slot *ring) DCACHE_MUST_CH
 /** Mark the image WRITING for this set: from here on it is no longer what it was. */
 void stage_begin(struct ring_slot *ring, const struct shard_set *set);
 
-/** Copy chunk `index` from the application's memory and digest it, in one pass. `stream`: store past the caches. */
-void stage_chunk(dcache_t *dc, struct ring_slot *ring, uint32_t index, bool stream);
+/** How to copy. */
+struct stage_mode {
+    bool stream;      /**< store past the caches */
+    bool incremental; /**< the image still holds the step before: leave out chunks whose digest is the same */
+};
+
+/**
+ * Copy all chunks from the application's memory and digest them, in one pass, with the copy threads if there are any.
+ * Afterwards ring->moved tells which chunks changed.
+ * @param ready  called for each chunk, in order, on this thread, as soon as it is in the image; may be NULL
+ */
+void stage_copy(dcache_t *dc, struct ring_slot *ring, struct stage_mode mode,
+                void (*ready)(dcache_t *dc, uint32_t index));
 
 /** All chunks are there: write the COMPLETE header. */
 void stage_finish(struct ring_slot *ring);
