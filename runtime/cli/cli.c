@@ -53,6 +53,18 @@ static int set_text(struct cli *cli, const char *option, const char *argument, c
     return CLI_OK;
 }
 
+/* A bad URL from the user is wrong usage, and not an object store that cannot be asked. */
+static int check_store(struct cli *cli)
+{
+    struct object_credentials credentials;
+    char canonical[OBJECT_URL_MAX];
+    if (!cli->store_given || cli->no_store || strcmp(cli->options.store, "none") == 0)
+        return CLI_OK;
+    dcache_status_t status = object_store_resolve(&cli->dg, cli->options.store, canonical, &credentials);
+    explicit_bzero(&credentials, sizeof credentials);
+    return status == DCACHE_OK ? CLI_OK : cli_failed(cli, status);
+}
+
 int cli_load_options(struct cli *cli, const struct cli_arguments *given)
 {
     struct options *options = &cli->options;
@@ -69,6 +81,8 @@ int cli_load_options(struct cli *cli, const struct cli_arguments *given)
             set_text(cli, "--memory-store", given->memory_store, options->memory_store, sizeof options->memory_store);
     if (code == CLI_OK && options->memory_store[0] != '/')
         code = cli_misused(cli, "--memory-store: the path must be absolute");
+    if (code == CLI_OK)
+        code = check_store(cli);
     if (code == CLI_OK)
         code = set_job(cli, given->job);
     return code;

@@ -195,16 +195,16 @@ static void print_outcome(const struct overview_step *step, struct outcome *outc
         puts("DURABLE already");
         return;
     }
-    printf("%" PRIu64 " shards stored (%s), ", outcome->shards, text_size(outcome->bytes, size));
+    printf("%" PRIu64 " shard%s stored (%s), ", outcome->shards, outcome->shards == 1 ? "" : "s",
+           text_size(outcome->bytes, size));
     if (outcome->durable)
         puts("DURABLE");
     else if (outcome->status != DCACHE_OK)
         puts("not durable: failed");
     else
-        printf("not durable yet: rank%s %s %s missing in the object store: run `dcache drain` on the nodes that hold "
-               "%s\n",
-               outcome->missing.count == 1 ? "" : "s", number_list_text(&outcome->missing),
-               outcome->missing.count == 1 ? "is" : "are", outcome->missing.count == 1 ? "it" : "them");
+        printf("not durable yet: rank%s %s missing in the object store; run `dcache drain` on other nodes of the job "
+               "(a checkpoint that was interrupted stays incomplete)\n",
+               outcome->missing.count == 1 ? "" : "s", number_list_text(&outcome->missing));
     fflush(stdout);
 }
 
@@ -264,6 +264,8 @@ static int drain_all(struct drain_run *run)
             printf("job %s: nothing to do, there is no object store (give one with --store URL)\n", overview->job);
         return CLI_OK;
     }
+    if (!cli->json)
+        printf("job %s, to %s\n", overview->job, overview->remote_url);
     bool go_on = true;
     for (size_t i = 0; go_on && i < overview->step_count; i++) {
         const struct overview_step *step = &overview->steps[i];

@@ -7,7 +7,7 @@
 
 static const char *state_name(enum shard_state state)
 {
-    return state == SHARD_COMPLETE ? "complete" : state == SHARD_WRITING ? "being written" : "empty";
+    return state == SHARD_COMPLETE ? "complete" : state == SHARD_WRITING ? "unfinished" : "empty";
 }
 
 static const char *kind_name(enum slot_kind kind)
