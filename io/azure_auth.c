@@ -282,7 +282,7 @@ static int compare_headers(const void *a, const void *b)
 /* The x-ms- headers, sorted by name: not by the whole line, where ':' would decide between x-ms-a and x-ms-a-b. */
 static void append_canonical_headers(struct text_buffer *buffer, const struct http_headers *headers)
 {
-    const struct http_header *sorted[HTTP_HEADERS_MAX];
+    const struct http_header *sorted[HTTP_HEADERS_MAX] = {NULL};
     size_t count = 0;
     for (size_t i = 0; i < headers->count; i++) {
         if (strncasecmp(headers->list[i].name, "x-ms-", 5) == 0)

@@ -237,12 +237,11 @@ static dcache_status_t read_azure(struct diag *dg, const char *url, const struct
     dcache_status_t status = read_container(dg, url, rest, place);
     if (status != DCACHE_OK)
         return status;
-    int length = snprintf(place->url, sizeof place->url, "%s/%s%s%s", place->endpoint, place->container,
-                          place->prefix[0] != '\0' ? "/" : "", place->prefix);
+    size_t prefix_length = strlen(place->prefix); /* shown without its slash at the end */
+    int length = snprintf(place->url, sizeof place->url, "%s/%s%s%.*s", place->endpoint, place->container,
+                          prefix_length > 0 ? "/" : "", prefix_length > 0 ? (int)prefix_length - 1 : 0, place->prefix);
     if (length < 0 || (size_t)length >= sizeof place->url)
         return bad_url(dg, url, "it is too long");
-    if (place->url[length - 1] == '/')
-        place->url[length - 1] = '\0';
     return DCACHE_OK;
 }
 
