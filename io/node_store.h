@@ -74,11 +74,17 @@ void slot_name(enum slot_kind kind, uint32_t rank, uint32_t slot, char name[48])
 dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                           uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
 
+/** Make the file of a slot that has none yet, so that its pages need not be got and cleared during a checkpoint. A file
+ * that is there stays as it is. @return as slot_open() */
+dcache_status_t slot_reserve(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                             uint32_t index, uint64_t bytes) DCACHE_MUST_CHECK;
+
 /** As slot_open() for a file that exists, as it is, read-only and unmapped (base NULL): for readers and drainers. */
 dcache_status_t slot_open_read(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                                uint32_t index, struct slot *slot) DCACHE_MUST_CHECK;
 
-/** Create a slot's file anew from the regions in `header` (io/shard_hdf5.h), allocate and map it. */
+/** Make a slot's file the image of the regions in `header` (io/shard_hdf5.h), allocate and map it. Pages it has are
+ * used again; what they held is gone, and the header says EMPTY. */
 dcache_status_t slot_create_image(struct diag *dg, const struct node_store *store, uint32_t rank, uint32_t index,
                                   struct shard_header *header, struct slot *slot) DCACHE_MUST_CHECK;
 

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -83,11 +85,25 @@ static dcache_status_t allocate(struct diag *dg, const struct store_place *place
     return status;
 }
 
+/* On a memory file system the pages are there: huge ones where the system offers them, and all of them mapped in one go
+ * instead of one fault for each. Hints: that they are not taken does not matter. */
+static void warm(int fd, void *base, uint64_t bytes)
+{
+    struct statfs tier;
+    if (fstatfs(fd, &tier) != 0 || tier.f_type != TMPFS_MAGIC)
+        return;
+    (void)madvise(base, bytes, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+    (void)madvise(base, bytes, MADV_POPULATE_WRITE);
+#endif
+}
+
 static dcache_status_t map(struct diag *dg, const struct store_place *place, int fd, uint64_t bytes, struct slot *slot)
 {
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return diag_fail_errno(dg, errno, "cannot map %" PRIu64 " bytes of %s/%s", bytes, place->path, place->name);
+    warm(fd, base, bytes);
     *slot = (struct slot){.fd = fd, .base = base, .bytes = bytes};
     return DCACHE_OK;
 }
@@ -129,6 +145,21 @@ dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum 
     (void)close(fd);
     if (!existed)
         (void)unlinkat(place.dir_fd, place.name, 0);
+    return status;
+}
+
+dcache_status_t slot_reserve(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                             uint32_t index, uint64_t bytes)
+{
+    char name[48];
+    slot_name(kind, rank, index, name);
+    const struct store_place place = {store->dir_fd, store->path, name};
+    struct slot slot = {.fd = -1};
+    if (exists(&place))
+        return DCACHE_OK;
+    dcache_status_t status = slot_open(dg, store, kind, rank, index, bytes, &slot);
+    if (status == DCACHE_OK)
+        slot_close(&slot);
     return status;
 }
 

@@ -1,58 +1,102 @@
 /* Apart from slot.c, so that a program which only reads slots is not linked with HDF5. */
 #include "io/node_store.h"
 #include "io/shard_hdf5.h"
-#include "io/store_file.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-/* Remove what is in the place of a new file, if that is a file of ours: who still reads or maps it keeps it. */
-static dcache_status_t clear_place(struct diag *dg, const struct store_place *place)
+/* HDF5 makes the image in a file in memory, sparse but for HDF5's own bytes. It would truncate the slot's file,
+ * whose pages are worth keeping: getting and clearing them anew costs several times what copying data into them does.
+ */
+static dcache_status_t draw_image(struct diag *dg, struct shard_header *header, int *drawn)
 {
-    int fd = -1;
-    dcache_status_t status = store_file_open(dg, place, false, false, &fd);
-    if (status == DCACHE_NOT_FOUND)
-        return DCACHE_OK;
-    if (status != DCACHE_OK)
+    char path[32];
+    int fd = memfd_create("dcache-image", MFD_CLOEXEC);
+
+    if (fd < 0)
+        return diag_fail_errno(dg, errno, "cannot make a file in memory for an HDF5 image");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    dcache_status_t status = diag_failpoint(dg, "slot.create");
+    if (status == DCACHE_OK)
+        status = shard_hdf5_create(dg, path, header);
+    if (status != DCACHE_OK) {
+        (void)close(fd);
         return status;
-    (void)close(fd);
-    if (unlinkat(place->dir_fd, place->name, 0) != 0 && errno != ENOENT)
-        return diag_fail_errno(dg, errno, "cannot remove %s/%s", place->path, place->name);
+    }
+    *drawn = fd;
     return DCACHE_OK;
 }
 
-/* The image by the path of its open file: no name is looked up again that someone could have replaced. */
-static dcache_status_t write_image(struct diag *dg, const struct store_place *place, struct shard_header *header)
+static int compare_regions(const void *a, const void *b)
 {
-    char path[32];
-    int fd = -1;
-    dcache_status_t status = store_file_open(dg, place, true, true, &fd);
-    if (status != DCACHE_OK)
-        return status;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    status = diag_failpoint(dg, "slot.create");
-    if (status == DCACHE_OK)
-        status = shard_hdf5_create(dg, path, header);
-    (void)close(fd);
-    if (status != DCACHE_OK)
-        return diag_fail(dg, status, "cannot make %s/%s: %s", place->path, place->name, dg->text);
+    const struct shard_region *const *x = a, *const *y = b;
+
+    return ((*x)->offset > (*y)->offset) - ((*x)->offset < (*y)->offset);
+}
+
+static dcache_status_t copy_range(struct diag *dg, int drawn, char *image, uint64_t at, uint64_t end)
+{
+    while (at < end) {
+        ssize_t got = pread(drawn, image + at, end - at, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return diag_fail_errno(dg, got < 0 ? errno : EIO, "cannot read back an HDF5 image");
+        at += (uint64_t)got;
+    }
     return DCACHE_OK;
+}
+
+/* Everything that is not a region's data: HDF5's own bytes and padding. The header's place becomes zero: EMPTY. */
+static dcache_status_t copy_frame(struct diag *dg, int drawn, const struct shard_header *header, char *image)
+{
+    const struct shard_region **regions = malloc(((size_t)header->region_count + 1) * sizeof *regions);
+    uint64_t at = header->header_bytes;
+    dcache_status_t status = DCACHE_OK;
+    size_t count = 0;
+
+    if (regions == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %u regions", header->region_count);
+    for (uint32_t i = 0; i < header->region_count; i++) {
+        if (header->regions[i].bytes > 0)
+            regions[count++] = &header->regions[i];
+    }
+    qsort(regions, count, sizeof *regions, compare_regions);
+    memset(image, 0, header->header_bytes);
+    for (size_t i = 0; status == DCACHE_OK && i < count; i++) {
+        status = copy_range(dg, drawn, image, at, regions[i]->offset);
+        at = regions[i]->offset + regions[i]->bytes;
+    }
+    if (status == DCACHE_OK)
+        status = copy_range(dg, drawn, image, at, header->file_bytes);
+    free(regions);
+    return status;
 }
 
 dcache_status_t slot_create_image(struct diag *dg, const struct node_store *store, uint32_t rank, uint32_t index,
                                   struct shard_header *header, struct slot *slot)
 {
+    struct slot made = {.fd = -1};
+    int drawn = -1;
+
     char name[48];
+
     slot_name(SLOT_OWN, rank, index, name);
-    const struct store_place place = {store->dir_fd, store->path, name};
-    dcache_status_t status = clear_place(dg, &place);
+    dcache_status_t status = draw_image(dg, header, &drawn);
     if (status != DCACHE_OK)
-        return status;
-    status = write_image(dg, &place, header);
+        return diag_fail(dg, status, "cannot make %s/%s: %s", store->path, name, dg->text);
+    status = slot_open(dg, store, SLOT_OWN, rank, index, header->file_bytes, &made);
     if (status == DCACHE_OK)
-        status = slot_open(dg, store, SLOT_OWN, rank, index, header->file_bytes, slot);
-    if (status != DCACHE_OK)
-        (void)unlinkat(place.dir_fd, place.name, 0);
-    return status;
+        status = copy_frame(dg, drawn, header, made.base);
+    (void)close(drawn);
+    if (status != DCACHE_OK) {
+        slot_close(&made);
+        return status;
+    }
+    *slot = made;
+    return DCACHE_OK;
 }

@@ -287,6 +287,20 @@ done:
     return status;
 }
 
+/* Room in every slot, own and hosted, before the application computes: getting and clearing pages takes its time. */
+static dcache_status_t reserve_slots(dcache_t *dc)
+{
+    uint64_t bytes = (uint64_t)dc->options.reserve;
+    dcache_status_t status = DCACHE_OK;
+
+    for (uint32_t k = 0; bytes > 0 && status == DCACHE_OK && k < dc->slots; k++) {
+        status = slot_reserve(&dc->diag, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, k, bytes);
+        for (uint32_t g = 0; status == DCACHE_OK && g < dc->replicator.guest_count; g++)
+            status = slot_reserve(&dc->diag, &dc->store, SLOT_REPLICA, dc->replicator.guests[g], k, bytes);
+    }
+    return status;
+}
+
 static dcache_status_t start_helpers(dcache_t *dc)
 {
     dcache_status_t status = DCACHE_OK;
@@ -310,6 +324,8 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
         status = replicate_open(&dc->diag, &dc->world, &dc->placement, &dc->store,
                                 (enum replicate_choice)dc->options.transport, &dc->replicator);
     }
+    if (status == DCACHE_OK)
+        status = agree(&dc->world, &dc->diag, NULL, reserve_slots(dc));
     if (status == DCACHE_OK)
         status = open_objects(dc, &boot);
     if (status == DCACHE_OK)

@@ -87,6 +87,15 @@ static const struct option table[] = {
      .offset = FIELD(slots),
      .help = "How many steps the node stores keep. Each takes the size of the protected regions here and once more on "
              "the partner node."},
+    {.key = "reserve",
+     .type = OPTION_SIZE,
+     .preset = "0",
+     .unit = "bytes",
+     .maximum = INT64_C(1) << 50,
+     .offset = FIELD(reserve),
+     .help =
+         "Size of a rank's protected regions, if you know it: the slots get their memory when the context is opened "
+         "instead of during the first checkpoints. 0: then."},
     {.key = "transport",
      .type = OPTION_CHOICE,
      .preset = "auto",

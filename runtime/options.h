@@ -23,6 +23,7 @@ struct options {
     char memory_store[OPTIONS_TEXT_MAX]; /**< root of the node stores; default /dev/shm/dcache-<uid> */
     int64_t node_size;                   /**< ranks per virtual node; 0 = real hosts */
     int64_t slots;                       /**< ring of steps per rank, 2..16; default 2 */
+    int64_t reserve;                     /**< bytes per rank and slot to allocate when opened; default 0 */
     int64_t transport;                   /**< enum transport_choice: auto | one-sided | two-sided */
     int64_t progress;                    /**< enum progress_choice: auto | thread | calls */
     int64_t incremental;                 /**< 0 = no, 1 = yes: chunks that did not change are not moved */

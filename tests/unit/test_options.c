@@ -26,6 +26,7 @@ static const struct sample samples[] = {
     {"memory_store", "DCACHE_MEMORY_STORE", FIELD(memory_store), TEXT, NULL, 0, "/mnt/a b#c", 0},
     {"node_size", "DCACHE_NODE_SIZE", FIELD(node_size), INTEGER, NULL, 0, "1000000", 1000000},
     {"slots", "DCACHE_SLOTS", FIELD(slots), INTEGER, NULL, 2, "16", 16},
+    {"reserve", "DCACHE_RESERVE", FIELD(reserve), INTEGER, NULL, 0, "3GiB", 3221225472},
     {"transport", "DCACHE_TRANSPORT", FIELD(transport), INTEGER, NULL, TRANSPORT_AUTO, "two-sided",
      TRANSPORT_TWO_SIDED},
     {"progress", "DCACHE_PROGRESS", FIELD(progress), INTEGER, NULL, PROGRESS_AUTO, "calls", PROGRESS_CALLS},
