@@ -504,11 +504,12 @@ struct canceller {
     atomic_bool cancel;
 };
 
-static void *cancel_at_first_request(void *context)
+static void *cancel_after_first_request(void *context)
 {
     struct canceller *canceller = context;
     while (http_server_requests(canceller->server) == 0)
         usleep(1000);
+    usleep(300000); /* by now the answer, if there was one, has come */
     atomic_store(&canceller->cancel, true);
     return NULL;
 }
@@ -523,7 +524,7 @@ static void test_cancel(void)
         struct canceller canceller = {.server = scene.server};
         struct object_source source = {.bytes = 3 * BLOCK, .read = read_zeros};
         pthread_t thread;
-        CU_ASSERT_FATAL(pthread_create(&thread, NULL, cancel_at_first_request, &canceller) == 0);
+        CU_ASSERT_FATAL(pthread_create(&thread, NULL, cancel_after_first_request, &canceller) == 0);
         CU_ASSERT(scene.store->ops->put(scene.store, &dg, "a/key", &source, OBJECT_REPLACE, &canceller.cancel) ==
                   DCACHE_ERR_CANCELLED);
         pthread_join(thread, NULL);
