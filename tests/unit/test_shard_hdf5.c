@@ -320,6 +320,22 @@ static herr_t count_errors_v1(void *context)
     return count_errors(0, context);
 }
 
+/* Let HDF5 itself fail: one more file can be opened, and that is the one in memory. */
+static dcache_status_t create_without_descriptors(struct diag *dg, struct shard_header *header)
+{
+    struct rlimit before;
+    struct rlimit tight;
+    int next = dup(STDERR_FILENO);
+    CU_ASSERT_TRUE_FATAL(next >= 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    close(next);
+    tight = before;
+    tight.rlim_cur = (rlim_t)next + 1;
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    dcache_status_t status = shard_hdf5_create(dg, path_of("settings.h5"), header);
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
+    return status;
+}
+
 /* The application's way to hear of HDF5 errors stays what it was, in both of HDF5's interfaces. */
 static void test_error_settings(void)
 {
@@ -336,11 +352,14 @@ static void test_error_settings(void)
     H5Eset_auto2(H5E_DEFAULT, count_errors, &errors);
     CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("settings.h5"), &header), DCACHE_OK);
     CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("no/such/directory.h5"), &header), DCACHE_ERR_IO);
+    CU_ASSERT_EQUAL(create_without_descriptors(&dg, &header), DCACHE_ERR_HDF5);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "sample: ")); /* and HDF5's reason behind it */
     CU_ASSERT_EQUAL(errors, 0);
     H5Eget_auto2(H5E_DEFAULT, &function, &context);
     CU_ASSERT_TRUE(function == count_errors && context == &errors);
     H5Eset_auto1(count_errors_v1, &errors);
     CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("settings.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL(create_without_descriptors(&dg, &header), DCACHE_ERR_HDF5);
     CU_ASSERT_EQUAL(errors, 0);
     CU_ASSERT_TRUE(H5Gopen2(-1, "none", H5P_DEFAULT) < 0);
     CU_ASSERT_EQUAL(errors, 1);
