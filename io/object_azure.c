@@ -254,11 +254,12 @@ static dcache_status_t fail_response(const struct call *call, struct diag *dg, c
     const char *request_id = http_headers_get(&response->headers, "x-ms-request-id");
     char what[HTTP_FAILURE_MAX + 160];
     if (response->status == 404 && strcmp(code, "ContainerNotFound") == 0)
-        return diag_fail(dg, DCACHE_ERR_STORE,
-                         "store %s: there is no container %s in the account %s (HTTP 404 %s, request %s): make it with "
-                         "`dcache store create %s` or `az storage container create --name %s --account-name %s`",
-                         place->url, place->container, place->account, code, request_id, place->url, place->container,
-                         place->account);
+        return diag_fail(
+            dg, DCACHE_ERR_STORE,
+            "store %s: there is no container %s in the account %s (HTTP 404 %s, request %s): make it with "
+            "`dcache store create --store %s` or `az storage container create --name %s --account-name %s`",
+            place->url, place->container, place->account, code, request_id, place->url, place->container,
+            place->account);
     if (response->failure[0] != '\0')
         snprintf(what, sizeof what, "%s", response->failure);
     else

@@ -29,9 +29,9 @@ struct object_credentials {
 
 /** How to put: retries and their end. Plain data. */
 struct object_policy {
-    double timeout_s;     /**< total for one request of the store's protocol (a block, a page, a piece of at most 32 MiB),
-                             retries included; so a large object may take longer, but a dead store is noticed in time */
-    double stall_s;       /**< a request that moves nothing for so long is given up and tried again */
+    double timeout_s; /**< total for one request of the store's protocol (a block, a page, a piece of at most 32 MiB),
+                         retries included; so a large object may take longer, but a dead store is noticed in time */
+    double stall_s;   /**< a request that moves nothing for so long is given up and tried again */
     uint64_t block_bytes; /**< size of one uploaded block; 0 = the backend's choice */
 };
 

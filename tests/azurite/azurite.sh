@@ -5,7 +5,7 @@
 #   azurite.sh start DIRECTORY [PORT]     start one; its pid and log go to DIRECTORY. Prints, to be eval'ed or read:
 #                                           export AZURE_STORAGE_CONNECTION_STRING='...'
 #                                           export TEST_AZURE_URL='http://127.0.0.1:PORT/devstoreaccount1/dcache-test'
-#                                         The container is not made: `dcache store create URL` does that.
+#                                         The container is not made: `dcache store create --store URL` does that.
 #   azurite.sh stop DIRECTORY             stop that one
 #
 # It is installed in $AZURITE_HOME, or else in build/azurite of the tree. Status 77: node or npm is not there.
