@@ -22,7 +22,7 @@ done
 rm -rf "$TEST_SCRATCH_DIR"
 mkdir -p "$TEST_SCRATCH_DIR" || exit 1
 cd "$TEST_SCRATCH_DIR" || exit 1
-export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
 export LSAN_OPTIONS=suppressions=$TEST_SOURCE_DIR/tests/tools/lsan.supp:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
 
