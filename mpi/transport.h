@@ -66,7 +66,8 @@ struct transport_probe {
 
 /**
  * Try a window with puts between partners. Collective; the result is the same on every rank. That RMA does not work is
- * a finding, not an error. Takes up to 0.3 s where RMA makes no passive progress.
+ * a finding, not an error. Takes up to 0.3 s (times ranks per core) where RMA makes
+ * no passive progress.
  *
  * @param scratch  TRANSPORT_PROBE_BYTES of mapped memory like that of the node store
  */
