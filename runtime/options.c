@@ -40,6 +40,7 @@ struct option {
 
 #define FIELD(name) offsetof(struct options, name)
 
+static const char *const tier_choices[] = {"memory", "ssd", "both", NULL};
 static const char *const transport_choices[] = {"auto", "one-sided", "two-sided", NULL};
 static const char *const progress_choices[] = {"auto", "thread", "calls", NULL};
 static const char *const yes_choices[] = {"no", "yes", NULL};
@@ -70,6 +71,29 @@ static const struct option table[] = {
      .offset = FIELD(memory_store),
      .help = "Directory on each node, on a memory file system, that holds the node stores. It is made with mode 0700 "
              "if it is missing."},
+    {.key = "tier",
+     .type = OPTION_CHOICE,
+     .preset = "memory",
+     .choices = tier_choices,
+     .offset = FIELD(tier),
+     .help = "Where the node stores are: in memory (memory_store); on an SSD (ssd_store), which survives a reboot of "
+             "the node, and where a step has its level only when it is on the device; or both: in memory, and each "
+             "rank's shards are copied to the SSD behind the computation."},
+    {.key = "ssd_store",
+     .type = OPTION_PATH,
+     .preset = "",
+     .maximum = OPTIONS_TEXT_MAX - 1,
+     .offset = FIELD(ssd_store),
+     .help = "Directory on a local file system of each node for tier = ssd or both. It is made with mode 0700 if it is "
+             "missing. A restart looks there whatever the tier is."},
+    {.key = "ssd_slots",
+     .type = OPTION_INTEGER,
+     .preset = "2",
+     .unit = "steps",
+     .minimum = 2,
+     .maximum = 64,
+     .offset = FIELD(ssd_slots),
+     .help = "With tier = both: how many steps the SSDs keep. Each takes the size of the protected regions there."},
     {.key = "node_size",
      .type = OPTION_INTEGER,
      .preset = "0",
@@ -314,7 +338,7 @@ static bool set_text(const struct option *option, const char *value, struct opti
         return false;
     if (option->type == OPTION_NAME && !is_name(value))
         return false;
-    if (option->type == OPTION_PATH && value[0] != '/')
+    if (option->type == OPTION_PATH && length > 0 && value[0] != '/')
         return false;
     /* Zeros up to the end: equal options are equal bytes, and nothing of an earlier value is broadcast. */
     char *field = text_field(options, option);
@@ -558,6 +582,35 @@ static dcache_status_t check_job_name(struct diag *dg, const struct loader *load
                      component_where, options->component, options->job, job_where, length, sizeof options->job - 1);
 }
 
+static size_t path_length(const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    return length;
+}
+
+/* The SSD tier needs a directory, and one that is not the memory tier's. */
+static dcache_status_t check_tier(struct diag *dg, const struct loader *loader, const char *file)
+{
+    const struct options *options = &loader->options;
+    const char *tier = tier_choices[options->tier];
+    char where[INI_WHERE_MAX];
+    size_t length = path_length(options->ssd_store);
+    if (options->tier == TIER_MEMORY)
+        return DCACHE_OK;
+    format_origin(loader, find_option("tier"), file, where);
+    if (length == 0)
+        return diag_fail(dg, DCACHE_ERR_OPTION,
+                         "%s: tier = %s needs the option ssd_store: a directory on a local file system of each node",
+                         where, tier);
+    if (options->tier == TIER_BOTH && length == path_length(options->memory_store) &&
+        strncmp(options->ssd_store, options->memory_store, length) == 0)
+        return diag_fail(dg, DCACHE_ERR_OPTION, "%s: tier = both needs two directories: ssd_store is memory_store, %s",
+                         where, options->memory_store);
+    return DCACHE_OK;
+}
+
 dcache_status_t options_load(struct diag *dg, const char *config_file, struct options *options)
 {
     struct loader loader = {.line = {0}};
@@ -569,6 +622,8 @@ dcache_status_t options_load(struct diag *dg, const char *config_file, struct op
         status = load_environment(dg, &loader);
     if (status == DCACHE_OK)
         status = check_job_name(dg, &loader, file);
+    if (status == DCACHE_OK)
+        status = check_tier(dg, &loader, file);
     if (status == DCACHE_OK)
         *options = loader.options;
     return status;

@@ -13,6 +13,7 @@
 
 #define OPTIONS_TEXT_MAX 1024
 
+enum tier_choice { TIER_MEMORY, TIER_SSD, TIER_BOTH };
 enum transport_choice { TRANSPORT_AUTO, TRANSPORT_ONE_SIDED, TRANSPORT_TWO_SIDED };
 enum progress_choice { PROGRESS_AUTO, PROGRESS_THREAD, PROGRESS_CALLS };
 enum when_full { WHEN_FULL_BLOCK, WHEN_FULL_SKIP, WHEN_FULL_REPLACE };
@@ -21,6 +22,9 @@ struct options {
     char job[64];       /**< A-Z a-z 0-9 _ . - ; default: the program's name */
     char component[64]; /**< "" or appended to the job's name as job.component: coupled codes, one per communicator */
     char memory_store[OPTIONS_TEXT_MAX]; /**< root of the node stores; default /dev/shm/dcache-<uid> */
+    int64_t tier;                        /**< enum tier_choice: memory | ssd | both */
+    char ssd_store[OPTIONS_TEXT_MAX];    /**< root of the node stores on the SSD tier; "" = there is none */
+    int64_t ssd_slots;                   /**< tier = both: steps per rank kept there, 2..64; default 2 */
     int64_t node_size;                   /**< ranks per virtual node; 0 = real hosts */
     int64_t slots;                       /**< ring of steps per rank, 2..16; default 2 */
     int64_t reserve;                     /**< bytes per rank and slot to allocate when opened; default 0 */

@@ -24,6 +24,9 @@ static const struct sample samples[] = {
     {"job", "DCACHE_JOB", FIELD(job), TEXT, NULL, 0, "Heat_2.d-x", 0},
     {"component", "DCACHE_COMPONENT", FIELD(component), TEXT, "", 0, "ocean", 0},
     {"memory_store", "DCACHE_MEMORY_STORE", FIELD(memory_store), TEXT, NULL, 0, "/mnt/a b#c", 0},
+    {"tier", "DCACHE_TIER", FIELD(tier), INTEGER, NULL, TIER_MEMORY, "both", TIER_BOTH},
+    {"ssd_store", "DCACHE_SSD_STORE", FIELD(ssd_store), TEXT, "", 0, "/mnt/nvme", 0},
+    {"ssd_slots", "DCACHE_SSD_SLOTS", FIELD(ssd_slots), INTEGER, NULL, 2, "64", 64},
     {"node_size", "DCACHE_NODE_SIZE", FIELD(node_size), INTEGER, NULL, 0, "1000000", 1000000},
     {"slots", "DCACHE_SLOTS", FIELD(slots), INTEGER, NULL, 2, "16", 16},
     {"reserve", "DCACHE_RESERVE", FIELD(reserve), INTEGER, NULL, 0, "3GiB", 3221225472},
@@ -155,12 +158,14 @@ static void test_every_option_in_file(void)
     for (size_t i = 0; i < UNIT_COUNT(samples); i++) {
         char text[300];
         const char *quote = samples[i].type == TEXT ? "\"" : "";
-        snprintf(text, sizeof text, "[dcache]\n%s = %s%s%s\n", samples[i].key, quote, samples[i].value, quote);
+        const char *needed = samples[i].offset == FIELD(tier) ? "ssd_store = /mnt/ssd\n" : "";
+        snprintf(text, sizeof text, "[dcache]\n%s%s = %s%s%s\n", needed, samples[i].key, quote, samples[i].value,
+                 quote);
         struct options options = load_good(text);
         check_field(&options, &samples[i], samples[i].value, samples[i].number);
 
         /* And nothing else is changed by it. */
-        struct options others = load_good(NULL);
+        struct options others = load_good(needed);
         size_t field = samples[i].type != TEXT ? 8 : samples[i].offset < FIELD(memory_store) ? 64 : OPTIONS_TEXT_MAX;
         memcpy((char *)&others + samples[i].offset, (char *)&options + samples[i].offset, field);
         CU_ASSERT_EQUAL(memcmp(&options, &others, sizeof options), 0);
@@ -171,7 +176,7 @@ static void test_every_option_in_environment(void)
 {
     for (size_t i = 0; i < UNIT_COUNT(samples); i++) {
         setenv(samples[i].variable, samples[i].value, 1);
-        struct options options = load_good(NULL);
+        struct options options = load_good(samples[i].offset == FIELD(tier) ? "ssd_store = /mnt/ssd\n" : NULL);
         unsetenv(samples[i].variable);
         check_field(&options, &samples[i], samples[i].value, samples[i].number);
     }
@@ -266,6 +271,21 @@ static void test_bad_values_in_file(void)
     check_refused("slots = \"two\nlog = debug\n", PARTS(":1: value of slots: the closing quote is missing"));
     check_refused("slots 3\n", PARTS(":1: \"slots 3\" is not of the form key = value"));
     check_refused("[scr]\nslots = 3\n", PARTS(":1: unknown section [scr]", "[dcache]"));
+}
+
+static void test_tier_needs_a_directory(void)
+{
+    check_refused("\ntier = ssd\n", PARTS("/heat.ini:2: tier = ssd", "ssd_store"));
+    check_refused("tier = both\nssd_store = \"\"\n", PARTS("/heat.ini:1: tier = both", "ssd_store"));
+    check_refused("tier = both\nssd_store = /m/x/\nmemory_store = /m/x\n", PARTS("two directories", "/m/x"));
+    check_refused("tier = nvme\n", PARTS("tier = \"nvme\"", "memory, ssd or both"));
+    check_refused("ssd_store = nvme/x\n", PARTS("ssd_store = \"nvme/x\"", "an absolute path"));
+    check_refused("ssd_slots = 1\n", PARTS("ssd_slots = \"1\"", "from 2 to 64"));
+    check_refused("ssd_slots = 65\n", PARTS("ssd_slots = \"65\"", "from 2 to 64"));
+    check_variable_refused("DCACHE_TIER", "both", PARTS("DCACHE_TIER: tier = both", "ssd_store"));
+    CU_ASSERT_EQUAL(load_good("tier = ssd\nssd_store = /m/x\nmemory_store = /m/x\n").tier, TIER_SSD);
+    CU_ASSERT_EQUAL(load_good("tier = both\nssd_store = /m/xy\nmemory_store = /m/x\n").tier, TIER_BOTH);
+    CU_ASSERT_STRING_EQUAL(load_good("ssd_store = /m/x\n").ssd_store, "/m/x"); /* for restarts, whatever the tier */
 }
 
 static void test_bad_values_in_environment(void)
@@ -487,6 +507,7 @@ int main(void)
         {"nothing is left of what does not win", test_nothing_left_of_former_values},
         {"missing file", test_missing_file},
         {"bad values in the file", test_bad_values_in_file},
+        {"the SSD tier needs a directory", test_tier_needs_a_directory},
         {"bad values in the environment", test_bad_values_in_environment},
         {"unknown keys", test_unknown_keys},
         {"variables that are no options", test_other_variables},
