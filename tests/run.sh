@@ -28,7 +28,7 @@ build() { # DIRECTORY CMAKE_ARGUMENT...
 }
 
 build build/test -DDCACHE_SANITIZE=OFF
-build build/asan -DDCACHE_SANITIZE=ON "-DDCACHE_TEST_RANKS=1;3;4"
+build build/asan -DDCACHE_SANITIZE=ON "-DDCACHE_TEST_RANKS=1;3;4" -DDCACHE_TEST_RANKS_ONLY=ON
 
 echo "== testing build/asan (AddressSanitizer, UndefinedBehaviorSanitizer)"
 ctest --test-dir build/asan --parallel $jobs --output-on-failure "$@"
