@@ -40,7 +40,8 @@ struct catalog_entry {
 /**
  * Make (if missing) and open the store of virtual node `index`, without locking it.
  * @return DCACHE_OK; DCACHE_ERR_PERMISSION (a part is a symbolic link, not a directory, not ours, or open to others:
- * the text names it, its owner or mode, and the remedy); DCACHE_ERR_NO_SPACE, DCACHE_ERR_IO, DCACHE_ERR_INVALID
+ * the text names it, its owner or mode, and the remedy); DCACHE_NOT_FOUND (missing and not to be made; no text);
+ * DCACHE_ERR_NO_SPACE, DCACHE_ERR_IO, DCACHE_ERR_INVALID
  */
 dcache_status_t node_store_open(struct diag *dg, const char *root, const char *job, unsigned index, bool create,
                                 struct node_store *store) DCACHE_MUST_CHECK;
@@ -79,7 +80,8 @@ dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum 
 dcache_status_t slot_reserve(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                              uint32_t index, uint64_t bytes) DCACHE_MUST_CHECK;
 
-/** As slot_open() for a file that exists, as it is, read-only and unmapped (base NULL): for readers and drainers. */
+/** As slot_open() for a file that exists, as it is, read-only and unmapped (base NULL): for readers and drainers.
+ * DCACHE_NOT_FOUND, without a text, when there is none. */
 dcache_status_t slot_open_read(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                                uint32_t index, struct slot *slot) DCACHE_MUST_CHECK;
 
