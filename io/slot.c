@@ -37,7 +37,7 @@ static dcache_status_t no_space(struct diag *dg, const struct store_place *place
     describe_free(place->dir_fd, left);
     return diag_fail(dg, DCACHE_ERR_NO_SPACE,
                      "cannot allocate %" PRIu64 " bytes for %s/%s, where %s bytes are free: free some space, use fewer "
-                     "slots, or set memory_store to a directory on a larger tier",
+                     "slots, or set memory_store (or ssd_store) to a directory on a larger tier",
                      bytes, place->path, place->name, left);
 }
 
@@ -72,6 +72,8 @@ static dcache_status_t allocate(struct diag *dg, const struct store_place *place
         return diag_fail_errno(dg, errno, "cannot look at %s/%s", place->path, place->name);
     if ((uint64_t)before.st_size > bytes && ftruncate(fd, (off_t)bytes) != 0)
         return diag_fail_errno(dg, errno, "cannot make %s/%s shorter", place->path, place->name);
+    if ((uint64_t)before.st_size == bytes && (uint64_t)before.st_blocks * 512 >= bytes)
+        return DCACHE_OK; /* nothing to get: a look at every page would cost as much as a copy */
     int error_number = allocate_blocks(fd, bytes);
     if (error_number == 0)
         return DCACHE_OK;
@@ -161,6 +163,45 @@ dcache_status_t slot_reserve(struct diag *dg, const struct node_store *store, en
     if (status == DCACHE_OK)
         slot_close(&slot);
     return status;
+}
+
+dcache_status_t slot_open_write(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                                uint32_t index, uint64_t bytes, struct slot *slot)
+{
+    static const unsigned char nothing[SHARD_FIXED_BYTES];
+    char name[48];
+    slot_name(kind, rank, index, name);
+    const struct store_place place = {store->dir_fd, store->path, name};
+    int fd = -1;
+    dcache_status_t status = check_bytes(dg, &place, bytes);
+    if (status != DCACHE_OK)
+        return status;
+    bool existed = exists(&place);
+    status = store_file_open(dg, &place, true, true, &fd);
+    if (status != DCACHE_OK)
+        return status;
+    if (pwrite(fd, nothing, sizeof nothing, 0) != (ssize_t)sizeof nothing)
+        status = diag_fail_errno(dg, errno, "cannot write to %s/%s", place.path, place.name);
+    if (status == DCACHE_OK)
+        status = allocate(dg, &place, fd, bytes);
+    if (status == DCACHE_OK) {
+        *slot = (struct slot){.fd = fd, .base = NULL, .bytes = bytes};
+        return DCACHE_OK;
+    }
+    (void)close(fd);
+    if (!existed)
+        (void)unlinkat(place.dir_fd, place.name, 0);
+    return status;
+}
+
+dcache_status_t slot_sync(struct diag *dg, const struct node_store *store, const struct slot *slot)
+{
+    dcache_status_t status = diag_failpoint(dg, "slot.sync");
+    if (status != DCACHE_OK)
+        return status;
+    if (fdatasync(slot->fd) != 0)
+        return diag_fail_errno(dg, errno, "cannot get a shard in %s to the device", store->path);
+    return DCACHE_OK;
 }
 
 dcache_status_t slot_open_read(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,

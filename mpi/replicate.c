@@ -134,14 +134,13 @@ static void detach(struct replicator *r, uint32_t slot)
     unmap_area(r, slot);
 }
 
-/* Move the slot's mapping to its place in the area. */
+/* Move the slot's mapping, page tables and all, to its place in the area. */
 static dcache_status_t map_at(struct diag *dg, struct slot *slot, char *place)
 {
-    void *moved = mmap(place, slot->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, slot->fd, 0);
+    void *moved = mremap(slot->base, slot->bytes, slot->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place);
 
     if (moved == MAP_FAILED)
         return diag_fail_errno(dg, errno, "cannot map %llu bytes of a replica", (unsigned long long)slot->bytes);
-    munmap(slot->base, slot->bytes);
     slot->base = moved;
     return DCACHE_OK;
 }
