@@ -168,9 +168,9 @@ set_environment() {
         PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
     export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 \
         PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-    export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl_vader_backing_directory=$work/mpi
+    export OMPI_MCA_btl_vader_backing_directory=$work/mpi
     [ ${#work} -gt 40 ] || export OMPI_MCA_orte_tmpdir_base=$work/mpi # names of sockets have a limit
-    export DCACHE_NODE_SIZE=$node_size DCACHE_TRANSPORT=two-sided DCACHE_MEMORY_STORE=$memory
+    export DCACHE_NODE_SIZE=$node_size DCACHE_MEMORY_STORE=$memory
 }
 
 # --- Preparation ------------------------------------------------------------------------------------------------------
