@@ -31,9 +31,10 @@ static dcache_status_t split_root(struct diag *dg, const char *root, char parent
     size_t name_length = length - start;
     bool dots = name_length <= 2 && strncmp(root + start, "..", name_length) == 0;
     if (name_length == 0 || dots || name_length > 255 || length > 400)
-        return diag_fail(dg, DCACHE_ERR_INVALID,
-                         "\"%s\" cannot be a memory_store: give a directory of its own, of at most 400 characters",
-                         root);
+        return diag_fail(
+            dg, DCACHE_ERR_INVALID,
+            "\"%s\" cannot be a memory_store or ssd_store: give a directory of its own, of at most 400 characters",
+            root);
     if (start == 0)
         snprintf(parent, 512, ".");
     else
@@ -54,7 +55,7 @@ static dcache_status_t open_root(struct diag *dg, const char *root, bool create,
     if (parent_fd < 0 && errno == ENOENT && !create)
         return DCACHE_NOT_FOUND;
     if (parent_fd < 0)
-        return diag_fail_errno(dg, errno, "cannot open the directory %s for the memory_store %s, make it first", parent,
+        return diag_fail_errno(dg, errno, "cannot open the directory %s for the node store %s, make it first", parent,
                                root);
     const struct store_place place = {parent_fd, parent, name};
     status = store_directory_open(dg, &place, create, fd);
@@ -96,7 +97,8 @@ dcache_status_t node_store_open(struct diag *dg, const char *root, const char *j
     int length = snprintf(opened.path, sizeof opened.path, "%s/%s", job_path, name);
     const struct store_place place = {job_fd, job_path, name};
     if (length < 0 || (size_t)length >= sizeof opened.path)
-        status = diag_fail(dg, DCACHE_ERR_INVALID, "the path %s is too long: choose a shorter memory_store", job_path);
+        status = diag_fail(dg, DCACHE_ERR_INVALID,
+                           "the path %s is too long: choose a shorter memory_store or ssd_store", job_path);
     else
         status = store_directory_open(dg, &place, create, &opened.dir_fd);
     (void)close(job_fd);
@@ -211,6 +213,24 @@ void node_store_close(struct node_store *store)
     (void)close(store->dir_fd);
     store->dir_fd = -1;
     store->lock_fd = -1;
+}
+
+dcache_status_t node_store_sync(struct diag *dg, const struct node_store *store, bool above)
+{
+    static const char *const places[] = {"..", "../..", "../../.."}; /* job, root, and what the root is in */
+    dcache_status_t status = diag_failpoint(dg, "store.sync");
+    if (status != DCACHE_OK)
+        return status;
+    if (fsync(store->dir_fd) != 0 && errno != EINVAL) /* a file system that knows no such thing */
+        return diag_fail_errno(dg, errno, "cannot get the names in %s to the device", store->path);
+    for (size_t i = 0; above && i < sizeof places / sizeof places[0]; i++) {
+        int fd = openat(store->dir_fd, places[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) /* not ours to read: then it was not made by us either */
+            continue;
+        (void)fsync(fd);
+        (void)close(fd);
+    }
+    return DCACHE_OK;
 }
 
 struct index_list {

@@ -53,6 +53,10 @@ dcache_status_t node_store_open(struct diag *dg, const char *root, const char *j
  */
 dcache_status_t node_store_lock(struct diag *dg, struct node_store *store, const char *who) DCACHE_MUST_CHECK;
 
+/** Get the names in the store to the device, and with `above` those of the directories it is in. Slots that were made
+ * or renamed are there after a reboot only then. */
+dcache_status_t node_store_sync(struct diag *dg, const struct node_store *store, bool above) DCACHE_MUST_CHECK;
+
 /** Unlock (if locked) and close. The files stay. Safe on a zeroed struct whose dir_fd was never set: dir_fd <= 0. */
 void node_store_close(struct node_store *store);
 
@@ -79,6 +83,14 @@ dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum 
  * that is there stays as it is. @return as slot_open() */
 dcache_status_t slot_reserve(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                              uint32_t index, uint64_t bytes) DCACHE_MUST_CHECK;
+
+/** As slot_open(), unmapped (base NULL), and what the slot held is gone: its header says EMPTY. For writers. */
+dcache_status_t slot_open_write(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                                uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
+
+/** Get what was written to an open slot, also through a mapping, to the device: fdatasync(2). DCACHE_ERR_NO_SPACE,
+ * DCACHE_ERR_IO. */
+dcache_status_t slot_sync(struct diag *dg, const struct node_store *store, const struct slot *slot) DCACHE_MUST_CHECK;
 
 /** As slot_open() for a file that exists, as it is, read-only and unmapped (base NULL): for readers and drainers.
  * DCACHE_NOT_FOUND, without a text, when there is none. */

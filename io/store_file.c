@@ -28,12 +28,12 @@ static dcache_status_t open_failed(struct diag *dg, const struct store_place *pl
     if (error_number == ELOOP)
         return diag_fail(dg, DCACHE_ERR_PERMISSION,
                          "%s/%s is a symbolic link, which is never followed here: remove it, or choose another "
-                         "memory_store",
+                         "memory_store or ssd_store",
                          place->path, place->name);
     if (error_number == ENOTDIR)
         return diag_fail(dg, DCACHE_ERR_PERMISSION,
-                         "%s/%s is not a directory: remove it, or choose another memory_store", place->path,
-                         place->name);
+                         "%s/%s is not a directory: remove it, or choose another memory_store or ssd_store",
+                         place->path, place->name);
     if (error_number == ENXIO || error_number == EISDIR || error_number == ENODEV)
         return diag_fail(dg, DCACHE_ERR_PERMISSION, "%s/%s is not a regular file: remove it", place->path, place->name);
     return diag_fail_errno(dg, error_number, "cannot open %s/%s", place->path, place->name);
@@ -44,7 +44,7 @@ static dcache_status_t check_owner(struct diag *dg, const struct store_place *pl
     if (status->st_uid != geteuid())
         return diag_fail(dg, DCACHE_ERR_PERMISSION,
                          "%s/%s belongs to user %u and not to you (user %u): have it removed, or choose another "
-                         "memory_store",
+                         "memory_store or ssd_store",
                          place->path, place->name, (unsigned)status->st_uid, (unsigned)geteuid());
     if ((status->st_mode & (S_IRWXG | S_IRWXO)) != 0)
         return diag_fail(dg, DCACHE_ERR_PERMISSION,
