@@ -10,7 +10,7 @@
 
 #include "mpi/world.h"
 
-#define AGREE_VALUES_MAX 80
+#define AGREE_VALUES_MAX 128
 
 /** Called again and again while an agreement waits, so that what others wait for goes on. May be NULL. */
 struct agree_idle {

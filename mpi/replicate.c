@@ -234,6 +234,21 @@ dcache_status_t replicate_prepare(struct diag *dg, struct replicator *r, uint32_
     return prepare_slot(dg, r, slot, bytes);
 }
 
+dcache_status_t replicate_guest_bytes(struct diag *dg, struct replicator *r, uint64_t mine, uint64_t *guests)
+{
+    uint64_t total = 0;
+
+    if (r->transport != NULL) {
+        dcache_status_t status = talk(dg, r, true, &mine, r->report);
+        if (status != DCACHE_OK)
+            return status;
+    }
+    for (uint32_t g = 0; r->transport != NULL && g < r->guest_count; g++)
+        total += r->report[g];
+    *guests = total;
+    return DCACHE_OK;
+}
+
 dcache_status_t replicate_report(struct diag *dg, struct replicator *r, uint64_t *mine)
 {
     return talk(dg, r, false, mine, r->report);

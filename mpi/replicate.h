@@ -60,6 +60,10 @@ dcache_status_t replicate_put(struct diag *dg, struct replicator *replicator, ui
 dcache_status_t replicate_flush(struct diag *dg, struct replicator *replicator, uint32_t slot, bool wait,
                                 bool *done) DCACHE_MUST_CHECK;
 
+/** The sum of what this rank's guests say their shards have; `mine` is what this rank says. Collective, not agreed. */
+dcache_status_t replicate_guest_bytes(struct diag *dg, struct replicator *replicator, uint64_t mine,
+                                      uint64_t *guests) DCACHE_MUST_CHECK;
+
 /** Each host tells each of its guests a word, replicator->report[]; `mine` is my host's. Collective, not agreed. */
 dcache_status_t replicate_report(struct diag *dg, struct replicator *replicator, uint64_t *mine) DCACHE_MUST_CHECK;
 

@@ -3,6 +3,7 @@
 #include "io/crc64.h"
 #include "runtime/regions.h"
 #include "runtime/stage.h"
+#include "runtime/tiers.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -38,7 +39,9 @@ static int compare_sources(const void *a, const void *b)
 {
     const struct source *x = a, *y = b;
 
-    return (x->kind > y->kind) - (x->kind < y->kind); /* nearest first */
+    if (x->kind != y->kind)
+        return x->kind > y->kind ? 1 : -1; /* nearest first, and there the main store first */
+    return (x->place.store > y->place.store) - (x->place.store < y->place.store);
 }
 
 static void describe_source(struct work *w, const struct survey_entry *entry, struct source *source)
@@ -307,9 +310,12 @@ static dcache_status_t fill_image(struct work *w)
     if (w->bad_count > 0)
         return missing_text(w);
     atomic_thread_fence(memory_order_seq_cst); /* data before header, always */
+    dcache_status_t status = tiers_sync_own(w->dc, &result->image);
+    if (status != DCACHE_OK)
+        return status;
     result->header.state = SHARD_COMPLETE;
     shard_encode(&result->header, result->image.base);
-    return DCACHE_OK;
+    return tiers_sync_own(w->dc, &result->image);
 }
 
 dcache_status_t assemble(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
@@ -346,6 +352,8 @@ dcache_status_t assemble_adopt(dcache_t *dc, const struct assemble_request *requ
     if (result->at != request->slot) {
         dcache_status_t status =
             slot_rename(&dc->diag, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, result->at, request->slot);
+        if (status == DCACHE_OK)
+            status = tiers_sync_names(dc);
         if (status != DCACHE_OK)
             return status;
         result->at = request->slot;

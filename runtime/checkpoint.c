@@ -4,7 +4,9 @@
 #include "runtime/cleanup.h"
 #include "runtime/levels.h"
 #include "runtime/replication.h"
+#include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
+#include "runtime/tiers.h"
 
 #include <time.h>
 
@@ -32,7 +34,7 @@ static uint64_t propose_sequence(const dcache_t *dc)
 
 static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, struct ring_view *view)
 {
-    int64_t values[3 + 4 * TRANSPORT_SLOTS_MAX];
+    int64_t values[3 + 4 * TRANSPORT_SLOTS_MAX + SSD_RING_VALUES_MAX];
     int n = 3;
 
     values[0] = (int64_t)step;
@@ -45,9 +47,11 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, 
         values[n++] = state == DRAIN_RETRYING;
         values[n++] = dc->ring[k].layout != dc->layout || dc->ring[k].own.base == NULL;
     }
-    dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, local, values, n);
+    int shared = n + ssd_ring_ask(dc, values + n);
+    dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, local, values, shared);
     if (status != DCACHE_OK)
         return status;
+    ssd_ring_learn(dc, values + n);
     if (values[0] != -values[1])
         return diag_fail(&dc->diag, DCACHE_ERR_MISMATCH,
                          "the ranks gave different steps, %lld to %lld: every rank must checkpoint the same one",
@@ -129,12 +133,15 @@ static dcache_status_t stage_and_put(dcache_t *dc, uint32_t slot, bool increment
     if (put_now)
         replication_mark(dc);
     stage_copy(dc, ring, mode, put_now ? replication_stream : NULL);
-    dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.header");
+    dcache_status_t status = tiers_sync_own(dc, &ring->own);
+    if (status == DCACHE_OK)
+        status = diag_failpoint(&dc->diag, "checkpoint.header");
     if (status != DCACHE_OK)
         return status;
     stage_finish(ring);
-    if (!put_now)
-        return DCACHE_OK;
+    status = tiers_sync_own(dc, &ring->own);
+    if (status != DCACHE_OK || !put_now)
+        return status;
     replication_advance(dc, true);
     return replication_status(dc);
 }
@@ -162,11 +169,14 @@ static dcache_status_t save(dcache_t *dc, uint32_t slot, const struct shard_set 
     if (status == DCACHE_OK)
         status = stage_and_put(dc, slot, same_own, background);
     status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+    if (status == DCACHE_OK && !background)
+        status = tiers_sync_replicas(dc, slot);
     if (status != DCACHE_OK) {
         take_back(dc, slot);
         return status;
     }
     levels_staged(dc, slot);
+    ssd_ring_add(dc, slot);
     dc->replicating.active = background && levels_can_replicate(dc);
     if (!background && levels_can_replicate(dc))
         levels_replicated(dc, slot, DCACHE_OK);
@@ -198,10 +208,13 @@ static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
     if (replication_finish(dc) != DCACHE_OK && dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING, "the step before stays on its nodes only: %s", dc->diag.text);
     dcache_status_t status = choose_slot(dc, step, &view, check(dc, step), &slot);
-    if (status != DCACHE_OK)
+    if (status == DCACHE_OK && view.misfit[slot])
+        status = tiers_check_room(dc, stage_bytes(dc));
+    if (status != DCACHE_OK) /* and the slot holds what it held */
         return status;
     drain_thread_drop(dc->drain, slot);
     drain_thread_pause(dc->drain, true);
+    ssd_thread_pause(dc->ssd_thread, true);
     dc->last_sequence = view.sequence;
     struct shard_set set = {step, view.sequence, dc->epoch, (uint32_t)dc->world.size};
     if (view.misfit[slot])
@@ -211,6 +224,7 @@ static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
         status = save(dc, slot, &set, background);
     }
     drain_thread_pause(dc->drain, false);
+    ssd_thread_pause(dc->ssd_thread, false);
     if (status == DCACHE_OK) {
         dc->taken++;
         dc->statistics.checkpoints++;

@@ -1,6 +1,11 @@
 #include "runtime/cleanup.h"
 
+#include "runtime/tiers.h"
+
 #include <stdlib.h>
+
+/* Which slots of a store are this run's. */
+typedef bool (*wanted_slot)(const dcache_t *dc, const struct catalog_entry *entry);
 
 static bool wanted(const dcache_t *dc, const struct catalog_entry *entry)
 {
@@ -14,7 +19,20 @@ static bool wanted(const dcache_t *dc, const struct catalog_entry *entry)
     return host != PLACEMENT_NONE && dc->world.node_of_rank[host] == dc->world.node;
 }
 
-static void clean_store(dcache_t *dc, const struct node_store *store, bool ours)
+static bool wanted_on_ssd(const dcache_t *dc, const struct catalog_entry *entry)
+{
+    return entry->kind == SLOT_OWN && entry->slot < (uint32_t)dc->options.ssd_slots &&
+           entry->rank < (uint32_t)dc->world.size && dc->world.node_of_rank[entry->rank] == dc->world.node;
+}
+
+static bool wanted_nowhere(const dcache_t *dc, const struct catalog_entry *entry)
+{
+    (void)dc;
+    (void)entry;
+    return false;
+}
+
+static void clean_store(dcache_t *dc, const struct node_store *store, wanted_slot is_wanted)
 {
     struct catalog_entry *entries = NULL;
     struct diag quiet = dc->diag;
@@ -22,7 +40,7 @@ static void clean_store(dcache_t *dc, const struct node_store *store, bool ours)
 
     dcache_status_t status = node_store_catalog(&quiet, store, &entries, &count);
     for (size_t i = 0; status == DCACHE_OK && i < count; i++) {
-        if (!ours || !wanted(dc, &entries[i]))
+        if (!is_wanted(dc, &entries[i]))
             status = slot_remove(&quiet, store, entries[i].kind, entries[i].rank, entries[i].slot);
     }
     if (status != DCACHE_OK)
@@ -31,36 +49,47 @@ static void clean_store(dcache_t *dc, const struct node_store *store, bool ours)
 }
 
 /* A former virtual node's store may be in use by another process, a drain: then it is left to the next time. */
-static void clean_former(dcache_t *dc, unsigned index)
+static void clean_former(dcache_t *dc, const char *root, unsigned index)
 {
     struct node_store store;
     struct diag quiet = dc->diag;
 
-    if (node_store_open(&quiet, dc->options.memory_store, dc->job, index, false, &store) != DCACHE_OK)
+    if (node_store_open(&quiet, root, dc->job, index, false, &store) != DCACHE_OK)
         return;
     if (node_store_lock(&quiet, &store, dc->program) == DCACHE_OK)
-        clean_store(dc, &store, false);
+        clean_store(dc, &store, wanted_nowhere);
     node_store_close(&store);
+}
+
+static void clean_all(dcache_t *dc, const char *root, const struct node_store *own, wanted_slot is_wanted)
+{
+    struct diag quiet = dc->diag;
+    unsigned *indexes = NULL;
+    size_t count = 0;
+
+    if (dc->world.node_rank != 0)
+        return;
+    clean_store(dc, own, is_wanted);
+    if (node_store_list(&quiet, root, dc->job, &indexes, &count) != DCACHE_OK)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        if (indexes[i] >= dc->world.virtual_count && indexes[i] % dc->world.virtual_count == dc->world.virtual_index)
+            clean_former(dc, root, indexes[i]);
+    }
+    free(indexes);
 }
 
 void cleanup_after(dcache_t *dc, uint32_t slot)
 {
     const struct ring_slot *ring = &dc->ring[slot];
-    struct diag quiet = dc->diag;
-    unsigned *indexes = NULL;
-    size_t count = 0;
 
     if (!dc->clean_due || (ring->level < DCACHE_REPLICATED && dc->world.node_count > 1))
         return;
     dc->clean_due = false;
-    if (dc->world.node_rank != 0)
-        return;
-    clean_store(dc, &dc->store, true);
-    if (node_store_list(&quiet, dc->options.memory_store, dc->job, &indexes, &count) != DCACHE_OK)
-        return;
-    for (size_t i = 0; i < count; i++) {
-        if (indexes[i] >= dc->world.virtual_count && indexes[i] % dc->world.virtual_count == dc->world.virtual_index)
-            clean_former(dc, indexes[i]);
-    }
-    free(indexes);
+    clean_all(dc, tiers_root(dc), &dc->store, wanted);
+}
+
+void cleanup_ssd(dcache_t *dc)
+{
+    clean_all(dc, dc->options.ssd_store, &dc->ssd, wanted_on_ssd);
 }

@@ -8,4 +8,7 @@
  * are logged, nothing depends on it. */
 void cleanup_after(dcache_t *dc, uint32_t slot);
 
+/** The same for the second store, when a step of this run is complete there on all nodes. */
+void cleanup_ssd(dcache_t *dc);
+
 #endif

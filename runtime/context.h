@@ -10,6 +10,7 @@
 #include "runtime/copy_threads.h"
 #include "runtime/drain_thread.h"
 #include "runtime/options.h"
+#include "runtime/ssd_thread.h"
 
 /** A protected piece of the application's memory (runtime/regions.c). */
 struct region {
@@ -45,6 +46,20 @@ struct replication {
     unsigned char mark[SHARD_FIXED_BYTES]; /**< the WRITING header while it is put */
 };
 
+/** With tier = both: the ring of steps on the SSD (runtime/ssd_ring.c). Equal on all ranks. */
+struct ssd_ring {
+    uint64_t worth[SSD_SLOTS_MAX]; /**< sequence of the step that is complete there on every rank; 0 = none */
+    uint64_t found[SSD_SLOTS_MAX]; /**< newest sequence that any rank has there, complete or not */
+    struct ssd_pending {
+        uint32_t slot;
+        struct shard_set set;
+    } pending[2]; /**< being copied on some rank, oldest first */
+    uint32_t pending_count;
+    bool waiting;              /**< `wanted` is to be copied as soon as a slot can be had */
+    struct ssd_pending wanted; /**< its slot is the one of the main ring */
+    bool clean_due;            /**< slots of former placements may lie in the store */
+};
+
 struct dcache {
     struct diag diag;
     struct options options;
@@ -52,7 +67,8 @@ struct dcache {
     char program[64];
     struct world world;
     struct placement placement;
-    struct node_store store;
+    struct node_store store; /**< the main one: runtime/tiers.h */
+    struct node_store ssd;   /**< the second one, with tier = both; else not open */
     struct replicator replicator;
     struct object_store *objects; /**< NULL when there is none */
     char store_url[OBJECT_URL_MAX];
@@ -68,6 +84,8 @@ struct dcache {
     struct progress *progress;    /**< NULL where replication is driven from calls only */
     struct copy_threads *copying; /**< NULL: this thread alone */
     struct dcache_statistics statistics;
+    struct ssd_thread *ssd_thread; /**< with tier = both */
+    struct ssd_ring ssd_ring;
     uint64_t epoch;         /**< random number of this handle, the same on all ranks */
     uint64_t last_sequence; /**< largest ever seen */
     uint64_t taken;         /**< checkpoints taken by this handle */

@@ -1,6 +1,7 @@
 #include "runtime/levels.h"
 
 #include "runtime/replication.h"
+#include "runtime/ssd_ring.h"
 
 #include <stdio.h>
 
@@ -175,7 +176,7 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, bool bad_pointer, struc
 {
     dcache_status_t status = DCACHE_OK;
     int slot = find_slot(dc, step);
-    int64_t values[4] = {(int64_t)step, -(int64_t)step, 0, 0};
+    int64_t values[4 + SSD_RING_VALUES_MAX] = {(int64_t)step, -(int64_t)step, 0, 0};
 
     if (dc->replicating.active)
         values[2] = !replication_advance(dc, false);
@@ -185,7 +186,12 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, bool bad_pointer, struc
     if (bad_pointer || step > DCACHE_STEP_MAX)
         status = diag_fail(&dc->diag, DCACHE_ERR_INVALID, "step %llu or a NULL pointer is not allowed here",
                            (unsigned long long)step);
-    status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, status, values, 4);
+    int count = 4 + ssd_ring_ask(dc, values + 4);
+    status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, status, values, count);
+    if (status == DCACHE_OK) {
+        ssd_ring_learn(dc, values + 4);
+        ssd_ring_resume(dc);
+    }
     if (status == DCACHE_OK && values[0] != -values[1])
         status = diag_fail(&dc->diag, DCACHE_ERR_MISMATCH, "the ranks asked for different steps");
     *view = (struct test_view){values[2] != 0, values[3] != 0};

@@ -3,7 +3,9 @@
 #include "runtime/levels.h"
 #include "runtime/progress.h"
 #include "runtime/replication.h"
+#include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
+#include "runtime/tiers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,27 +130,37 @@ static dcache_status_t lock_store(dcache_t *dc, struct node_store *store)
     }
 }
 
-/* The first rank of a node makes and locks the store, then the others open it. */
-static dcache_status_t open_store(dcache_t *dc)
+/* The first rank of a node makes and locks a store, then the others open it. */
+static dcache_status_t open_store(dcache_t *dc, const char *root, bool on_device, struct node_store *opened)
 {
     struct node_store store = {.dir_fd = -1, .lock_fd = -1};
-    const char *root = dc->options.memory_store;
     dcache_status_t status = DCACHE_OK;
 
     if (dc->world.node_rank == 0) {
         status = node_store_open(&dc->diag, root, dc->job, dc->world.virtual_index, true, &store);
         if (status == DCACHE_OK)
             status = lock_store(dc, &store);
-        dc->store = store;
+        if (status == DCACHE_OK && on_device)
+            status = node_store_sync(&dc->diag, &store, true);
+        *opened = store;
     }
     status = agree(&dc->world, &dc->diag, NULL, status);
     if (status != DCACHE_OK)
         return status;
     if (dc->world.node_rank != 0) {
         status = node_store_open(&dc->diag, root, dc->job, dc->world.virtual_index, false, &store);
-        dc->store = store;
+        *opened = store;
     }
     return agree(&dc->world, &dc->diag, NULL, status);
+}
+
+static dcache_status_t open_stores(dcache_t *dc)
+{
+    dcache_status_t status = open_store(dc, tiers_root(dc), dc->options.tier == TIER_SSD, &dc->store);
+
+    if (status == DCACHE_OK && dc->options.tier == TIER_BOTH)
+        status = open_store(dc, dc->options.ssd_store, true, &dc->ssd);
+    return status;
 }
 
 /* What former runs left in this rank's slots: sequence numbers go on from there, and the newest step is not overwritten
@@ -318,12 +330,16 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
     if (status == DCACHE_OK)
         status = place(dc);
     if (status == DCACHE_OK)
-        status = open_store(dc);
+        status = open_stores(dc);
     if (status == DCACHE_OK) {
         look_at_slots(dc);
         status = replicate_open(&dc->diag, &dc->world, &dc->placement, &dc->store,
                                 (enum replicate_choice)dc->options.transport, &dc->replicator);
     }
+    if (status == DCACHE_OK)
+        status = ssd_ring_open(dc);
+    if (status == DCACHE_OK && dc->options.reserve > 0)
+        status = tiers_check_room(dc, (uint64_t)dc->options.reserve);
     if (status == DCACHE_OK)
         status = agree(&dc->world, &dc->diag, NULL, reserve_slots(dc));
     if (status == DCACHE_OK)
@@ -342,11 +358,13 @@ static void release(dcache_t *dc)
     progress_stop(dc);
     copy_threads_stop(dc->copying);
     drain_thread_stop(dc->drain);
+    ssd_thread_stop(dc->ssd_thread);
     object_store_close(dc->objects);
     replicate_close(&dc->replicator);
     for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
         stage_release(&dc->ring[k]);
     node_store_close(&dc->store);
+    node_store_close(&dc->ssd);
     placement_free(&dc->placement);
     world_close(&dc->world);
     free(dc->regions);
@@ -364,6 +382,8 @@ static dcache_t *new_context(void)
     dc->world.node_comm = MPI_COMM_NULL;
     dc->store.dir_fd = -1;
     dc->store.lock_fd = -1;
+    dc->ssd.dir_fd = -1;
+    dc->ssd.lock_fd = -1;
     for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
         dc->ring[k].own.fd = -1;
     dc->layout = 1; /* 0 means: no image yet */
@@ -456,6 +476,8 @@ static dcache_status_t finish_work(dcache_t *dc)
         if (status != DCACHE_OK)
             worst = status == DCACHE_ERR_MPI ? status : DCACHE_ERR_STORE;
     }
+    if (worst != DCACHE_ERR_MPI)
+        ssd_ring_finish(dc, until);
     return worst;
 }
 

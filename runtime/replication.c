@@ -1,6 +1,7 @@
 #include "runtime/replication.h"
 
 #include "runtime/levels.h"
+#include "runtime/tiers.h"
 
 #include <string.h>
 
@@ -154,6 +155,8 @@ dcache_status_t replication_finish(dcache_t *dc)
         return DCACHE_OK;
     replication_advance(dc, true);
     dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, replication_status(dc));
+    if (status == DCACHE_OK)
+        status = tiers_sync_replicas(dc, rep->slot);
     rep->active = false;
     levels_replicated(dc, rep->slot, status);
     return status;

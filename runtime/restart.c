@@ -5,7 +5,9 @@
 #include "runtime/levels.h"
 #include "runtime/regions.h"
 #include "runtime/replication.h"
+#include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
+#include "runtime/tiers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,7 @@ static uint32_t oldest_slot(const dcache_t *dc, const struct survey *survey)
 
     for (size_t i = 0; i < survey->entry_count; i++) {
         const struct catalog_entry *entry = &survey->entries[i].slot;
-        if (entry->kind == SLOT_OWN && entry->state == SHARD_COMPLETE && entry->slot < dc->slots &&
+        if (survey->entries[i].in_ring && entry->slot < dc->slots && entry->state == SHARD_COMPLETE &&
             entry->set.sequence > newest[entry->slot])
             newest[entry->slot] = entry->set.sequence;
     }
@@ -182,7 +184,8 @@ static dcache_status_t restore_redundancy(dcache_t *dc, uint32_t slot)
         replication_advance(dc, true);
         status = replication_status(dc);
     }
-    return agree(&dc->world, &dc->diag, &r->idle, status);
+    status = agree(&dc->world, &dc->diag, &r->idle, status);
+    return status == DCACHE_OK ? tiers_sync_replicas(dc, slot) : status;
 }
 
 static void note_restored(dcache_t *dc, uint32_t slot, bool durable)
@@ -237,6 +240,7 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
     status = restore_redundancy(dc, slot);
     if (levels_can_replicate(dc))
         levels_replicated(dc, slot, status);
+    ssd_ring_add_restored(dc, slot);
     if (status != DCACHE_OK && dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING, "step %llu is restored, but not replicated: %s",
                  (unsigned long long)request->set.step, dc->diag.text);

@@ -31,6 +31,15 @@ static dcache_status_t describe(dcache_t *dc, struct shard_header *header)
     return DCACHE_OK;
 }
 
+uint64_t stage_bytes(const dcache_t *dc)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < dc->region_count; i++)
+        bytes += dc->regions[i].shape.bytes;
+    return bytes + shard_header_bytes(dc->region_count, bytes);
+}
+
 dcache_status_t stage_order(dcache_t *dc, struct ring_slot *ring)
 {
     const struct shard_header *header = &ring->header;

@@ -4,6 +4,9 @@
 
 #include "runtime/context.h"
 
+/** How many bytes its image takes at least, without making one. */
+uint64_t stage_bytes(const dcache_t *dc);
+
 /** Make the slot's image anew for the regions as they are protected now. What the slot held is gone. */
 dcache_status_t stage_create(dcache_t *dc, struct ring_slot *ring, uint32_t slot) DCACHE_MUST_CHECK;
 

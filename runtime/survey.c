@@ -1,5 +1,7 @@
 #include "runtime/survey.h"
 
+#include "runtime/tiers.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,34 +11,65 @@
 /* ---- what the nodes hold ---- */
 
 /* Stores of virtual nodes that this run does not have are shared out over those that it has. */
-static dcache_status_t open_former_stores(dcache_t *dc, struct survey *survey)
+static bool is_ours(const struct world *world, unsigned index)
 {
-    const struct world *world = &dc->world;
+    return index % world->virtual_count == world->virtual_index;
+}
+
+/* Open what there is below a root; `skip` is how many virtual nodes' stores are known already. */
+static dcache_status_t open_below(dcache_t *dc, struct survey *survey, const char *root, unsigned skip)
+{
     unsigned *indexes = NULL;
     size_t count = 0;
-    dcache_status_t status = node_store_list(&dc->diag, dc->options.memory_store, dc->job, &indexes, &count);
+    dcache_status_t status = node_store_list(&dc->diag, root, dc->job, &indexes, &count);
 
     if (status != DCACHE_OK)
         return status;
-    survey->stores = calloc(count + 1, sizeof *survey->stores);
-    if (survey->stores == NULL) {
+    struct node_store *more = realloc(survey->stores, (survey->store_count + count + 1) * sizeof *more);
+    if (more == NULL) {
         free(indexes);
         return diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %zu node stores", count);
     }
-    survey->stores[0] = dc->store;
-    survey->store_count = 1;
+    survey->stores = more;
     for (size_t i = 0; i < count; i++) {
         struct diag quiet = dc->diag;
-        if (indexes[i] < world->virtual_count || indexes[i] % world->virtual_count != world->virtual_index)
+        if (indexes[i] < skip || !is_ours(&dc->world, indexes[i]))
             continue;
         struct node_store *store = &survey->stores[survey->store_count];
-        if (node_store_open(&quiet, dc->options.memory_store, dc->job, indexes[i], false, store) == DCACHE_OK)
+        if (node_store_open(&quiet, root, dc->job, indexes[i], false, store) == DCACHE_OK)
             survey->store_count++;
         else
             diag_log(&dc->diag, DIAG_WARNING, "left out: %s", quiet.text);
     }
     free(indexes);
     return DCACHE_OK;
+}
+
+/* The other tier is looked at whatever the option says: the run before may have had another, and after a reboot the SSD
+ * is all that is left. That its directory cannot be used is no reason to give up. */
+static void open_other_tier(dcache_t *dc, struct survey *survey)
+{
+    const char *root = tiers_other_root(dc);
+    struct diag before = dc->diag;
+
+    if (root == NULL || open_below(dc, survey, root, 0) == DCACHE_OK)
+        return;
+    diag_log(&dc->diag, DIAG_WARNING, "restart without %s: %s", root, dc->diag.text);
+    dc->diag = before;
+}
+
+static dcache_status_t open_stores(dcache_t *dc, struct survey *survey)
+{
+    survey->stores = malloc(sizeof *survey->stores);
+    if (survey->stores == NULL)
+        return diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a list of node stores");
+    survey->stores[0] = dc->store;
+    survey->store_count = 1;
+    dcache_status_t status = open_below(dc, survey, tiers_root(dc), dc->world.virtual_count);
+    survey->main_count = survey->store_count;
+    if (status == DCACHE_OK)
+        open_other_tier(dc, survey);
+    return status;
 }
 
 /* The first rank of a node lists its stores. A store that cannot be listed is as good as lost. */
@@ -65,6 +98,8 @@ static dcache_status_t list_stores(dcache_t *dc, const struct survey *survey, st
             all[all_count + i].slot = entries[i];
             all[all_count + i].slot.store = s;
             all[all_count + i].node = dc->world.node;
+            all[all_count + i].in_ring =
+                s < survey->main_count && entries[i].kind == SLOT_OWN && entries[i].slot < dc->slots;
         }
         all_count += count;
         free(entries);
@@ -154,7 +189,7 @@ static void count_copies(dcache_t *dc, struct survey *survey, struct candidate *
             continue;
         ranks += !has[entry->slot.rank];
         has[entry->slot.rank] = 1;
-        if (entry->slot.kind == SLOT_OWN && entry->slot.slot < dc->slots)
+        if (entry->in_ring && entry->slot.slot < dc->slots)
             in_slot[entry->slot.slot]++;
     }
     candidate->in_nodes = ranks == candidate->set.world_size;
@@ -292,7 +327,7 @@ dcache_status_t survey_nodes(dcache_t *dc, struct survey *survey)
     memset(survey, 0, sizeof *survey);
     dcache_status_t status = diag_failpoint(&dc->diag, "restart.survey");
     if (status == DCACHE_OK)
-        status = open_former_stores(dc, survey);
+        status = open_stores(dc, survey);
     if (status == DCACHE_OK)
         status = list_stores(dc, survey, &mine, &mine_count);
     status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);

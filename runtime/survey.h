@@ -12,6 +12,7 @@
 struct survey_entry {
     struct catalog_entry slot;
     uint32_t node;
+    uint32_t in_ring; /**< an own copy in a main store: its slot is that of the ring */
 };
 
 /** A step that may be restored: all there is of one set. */
@@ -27,9 +28,10 @@ struct candidate {
 struct survey {
     struct survey_entry *entries; /**< of all nodes; owned */
     size_t entry_count;
-    struct node_store
-        *stores; /**< of this node: [0] is borrowed from the handle, the others are former virtual nodes' */
+    struct node_store *stores; /**< of this node: [0] is borrowed from the handle, then those of former virtual nodes,
+                                  then those of the other tier */
     uint32_t store_count;
+    uint32_t main_count;          /**< how many are not of the other tier */
     struct candidate *candidates; /**< rank 0 only; newest first; owned */
     size_t candidate_count;
     bool objects_asked;
@@ -50,7 +52,7 @@ struct candidate *survey_next(dcache_t *dc, struct survey *survey, uint64_t want
 /** Rank 0 only: why survey_next() found nothing at all. DCACHE_NOT_FOUND, or an error with its text. */
 dcache_status_t survey_verdict(dcache_t *dc, const struct survey *survey, uint64_t want);
 
-/** Close former virtual nodes' stores and free everything. */
+/** Close all stores but the borrowed one and free everything. */
 void survey_free(struct survey *survey);
 
 #endif
