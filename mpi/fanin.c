@@ -3,11 +3,12 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #define PIECE_BYTES SHARD_CHUNK_BYTES
 #define WINDOW      8 /* requests under way per rank */
 #define ANSWERS     64
+#define SERVED      16 /* slots mapped at a time: a node serves few, its former neighbour's */
 
 struct request {
     uint32_t store, kind, rank, slot;
@@ -15,9 +16,11 @@ struct request {
     uint32_t bytes, serial;
 };
 
-struct answer {
-    MPI_Request send;
-    void *data;
+/* A slot that others read from: mapped, so that its bytes go out without a copy. */
+struct served {
+    uint32_t store, kind, rank, slot;
+    char *base; /* NULL: free */
+    uint64_t bytes;
 };
 
 struct fanin {
@@ -26,7 +29,9 @@ struct fanin {
     uint32_t store_count;
     struct request incoming;
     MPI_Request receive;
-    struct answer answers[ANSWERS];
+    MPI_Request answers[ANSWERS];
+    struct served served[SERVED];
+    uint32_t next_served;
     uint32_t serial;
 };
 
@@ -37,39 +42,69 @@ static void expect_request(struct fanin *fanin)
         fanin->receive = MPI_REQUEST_NULL;
 }
 
-/* The bytes asked for, malloc'ed, or NULL: a short answer tells the asker to try elsewhere. */
-static void *read_range(const struct fanin *fanin, const struct request *request)
+static void unmap(struct served *served)
 {
-    struct diag quiet;
-    struct slot slot = {.fd = -1};
-
-    diag_init(&quiet, "", fanin->world->rank, DIAG_ERROR);
-    if (request->store >= fanin->store_count || request->bytes > PIECE_BYTES || request->kind > SLOT_REPLICA)
-        return NULL;
-    if (slot_open_read(&quiet, &fanin->stores[request->store], (enum slot_kind)request->kind, request->rank,
-                       request->slot, &slot) != DCACHE_OK)
-        return NULL;
-    void *data = malloc(request->bytes);
-    if (data != NULL && pread(slot.fd, data, request->bytes, (off_t)request->offset) != (ssize_t)request->bytes) {
-        free(data);
-        data = NULL;
-    }
-    slot_close(&slot);
-    return data;
+    if (served->base != NULL)
+        (void)munmap(served->base, served->bytes);
+    served->base = NULL;
 }
 
-static struct answer *free_answer(struct fanin *fanin)
+/* Answers may be under way from any mapping: when all places are taken, wait for them before one is given up. */
+static struct served *free_served(struct fanin *fanin)
+{
+    struct served *served = &fanin->served[fanin->next_served++ % SERVED];
+
+    if (served->base != NULL)
+        (void)MPI_Waitall(ANSWERS, fanin->answers, MPI_STATUSES_IGNORE);
+    unmap(served);
+    return served;
+}
+
+static const struct served *map_slot(struct fanin *fanin, const struct request *request)
+{
+    struct slot slot = {.fd = -1};
+    struct diag quiet;
+
+    for (int i = 0; i < SERVED; i++) {
+        const struct served *served = &fanin->served[i];
+        if (served->base != NULL && served->store == request->store && served->kind == request->kind &&
+            served->rank == request->rank && served->slot == request->slot)
+            return served;
+    }
+    diag_init(&quiet, "", fanin->world->rank, DIAG_ERROR);
+    if (request->store >= fanin->store_count || request->kind > SLOT_REPLICA ||
+        slot_open_read(&quiet, &fanin->stores[request->store], (enum slot_kind)request->kind, request->rank,
+                       request->slot, &slot) != DCACHE_OK)
+        return NULL;
+    void *base = mmap(NULL, slot.bytes, PROT_READ, MAP_SHARED, slot.fd, 0);
+    uint64_t bytes = slot.bytes;
+    slot_close(&slot);
+    if (base == MAP_FAILED)
+        return NULL;
+    struct served *served = free_served(fanin);
+    *served = (struct served){request->store, request->kind, request->rank, request->slot, base, bytes};
+    return served;
+}
+
+/* The bytes asked for, or NULL: a short answer tells the asker to try elsewhere. */
+static const char *find_range(struct fanin *fanin, const struct request *request)
+{
+    const struct served *served = map_slot(fanin, request);
+
+    if (served == NULL || request->bytes > PIECE_BYTES || request->offset > served->bytes ||
+        request->bytes > served->bytes - request->offset)
+        return NULL;
+    return served->base + request->offset;
+}
+
+static MPI_Request *free_answer(struct fanin *fanin)
 {
     for (int i = 0; i < ANSWERS; i++) {
-        struct answer *answer = &fanin->answers[i];
         int done = 1;
-        if (answer->send != MPI_REQUEST_NULL)
-            MPI_Test(&answer->send, &done, MPI_STATUS_IGNORE);
-        if (done) {
-            free(answer->data);
-            answer->data = NULL;
-            return answer;
-        }
+        if (fanin->answers[i] != MPI_REQUEST_NULL)
+            MPI_Test(&fanin->answers[i], &done, MPI_STATUS_IGNORE);
+        if (done)
+            return &fanin->answers[i];
     }
     return NULL;
 }
@@ -77,19 +112,18 @@ static struct answer *free_answer(struct fanin *fanin)
 static void serve(void *context)
 {
     struct fanin *fanin = context;
-    struct answer *answer;
+    MPI_Request *answer;
     MPI_Status from;
     int come = 0;
 
     while (fanin->receive != MPI_REQUEST_NULL && (answer = free_answer(fanin)) != NULL) {
         if (MPI_Test(&fanin->receive, &come, &from) != MPI_SUCCESS || !come)
             return;
-        answer->data = read_range(fanin, &fanin->incoming);
-        int bytes = answer->data != NULL ? (int)fanin->incoming.bytes : 0;
+        const char *data = find_range(fanin, &fanin->incoming);
+        int bytes = data != NULL ? (int)fanin->incoming.bytes : 0;
         int tag = WORLD_TAG_FETCH + (int)(fanin->incoming.serial % WINDOW);
-        if (MPI_Isend(answer->data, bytes, MPI_BYTE, from.MPI_SOURCE, tag, fanin->world->comm, &answer->send) !=
-            MPI_SUCCESS)
-            answer->send = MPI_REQUEST_NULL;
+        if (MPI_Isend(data, bytes, MPI_BYTE, from.MPI_SOURCE, tag, fanin->world->comm, answer) != MPI_SUCCESS)
+            *answer = MPI_REQUEST_NULL;
         expect_request(fanin);
     }
 }
@@ -111,7 +145,7 @@ dcache_status_t fanin_open(struct diag *dg, const struct world *world, const str
     self->stores = stores;
     self->store_count = store_count;
     for (int i = 0; i < ANSWERS; i++)
-        self->answers[i].send = MPI_REQUEST_NULL;
+        self->answers[i] = MPI_REQUEST_NULL;
     expect_request(self);
     *fanin = self;
     return DCACHE_OK;
@@ -217,10 +251,8 @@ void fanin_close(struct fanin *fanin)
         MPI_Cancel(&fanin->receive);
         MPI_Wait(&fanin->receive, MPI_STATUS_IGNORE);
     }
-    for (int i = 0; i < ANSWERS; i++) {
-        if (fanin->answers[i].send != MPI_REQUEST_NULL)
-            MPI_Wait(&fanin->answers[i].send, MPI_STATUS_IGNORE);
-        free(fanin->answers[i].data);
-    }
+    (void)MPI_Waitall(ANSWERS, fanin->answers, MPI_STATUSES_IGNORE);
+    for (int i = 0; i < SERVED; i++)
+        unmap(&fanin->served[i]);
     free(fanin);
 }
