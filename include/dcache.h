@@ -219,7 +219,8 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level) 
  *
  * Every byte is verified by its digest; what is lost or corrupt in one copy is taken from another (own copy, replica,
  * object store). The regions are written only when every rank has its whole shard, so on error they are unchanged.
- * Afterwards each shard is again in two node stores.
+ * Afterwards each shard gets its second copy again (resync): before the call returns, or behind the computation where a
+ * progress thread drives it; dcache_test() and dcache_wait() tell when the step is DCACHE_REPLICATED.
  *
  * @param step  in: DCACHE_LATEST or the wanted step; out, on DCACHE_OK only: the step that was restored
  * @return DCACHE_OK; DCACHE_NOT_FOUND (no complete checkpoint: a first start); DCACHE_ERR_MISMATCH (regions or number

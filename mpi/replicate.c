@@ -234,24 +234,37 @@ dcache_status_t replicate_prepare(struct diag *dg, struct replicator *r, uint32_
     return prepare_slot(dg, r, slot, bytes);
 }
 
+dcache_status_t replicate_tell_host(struct diag *dg, struct replicator *r, uint64_t word)
+{
+    return r->transport == NULL ? DCACHE_OK : talk(dg, r, true, &word, r->report);
+}
+
 dcache_status_t replicate_guest_bytes(struct diag *dg, struct replicator *r, uint64_t mine, uint64_t *guests)
 {
     uint64_t total = 0;
 
-    if (r->transport != NULL) {
-        dcache_status_t status = talk(dg, r, true, &mine, r->report);
-        if (status != DCACHE_OK)
-            return status;
-    }
+    dcache_status_t status = replicate_tell_host(dg, r, mine);
     for (uint32_t g = 0; r->transport != NULL && g < r->guest_count; g++)
         total += r->report[g];
-    *guests = total;
-    return DCACHE_OK;
+    if (status == DCACHE_OK)
+        *guests = total;
+    return status;
 }
 
-dcache_status_t replicate_report(struct diag *dg, struct replicator *r, uint64_t *mine)
+dcache_status_t replicate_report(struct diag *dg, struct replicator *r, const struct replica_report *reports,
+                                 uint64_t *mine, uint32_t room)
 {
-    return talk(dg, r, false, mine, r->report);
+    MPI_Comm comm = r->world->comm;
+    int count = 0, code = MPI_SUCCESS;
+
+    for (uint32_t g = 0; g < r->guest_count && code == MPI_SUCCESS; g++)
+        code = MPI_Isend(reports[g].words, (int)reports[g].count, MPI_UINT64_T, (int)r->guests[g], WORLD_TAG_SETUP,
+                         comm, &r->requests[count++]);
+    if (r->host != PLACEMENT_NONE && code == MPI_SUCCESS)
+        code = MPI_Irecv(mine, (int)room, MPI_UINT64_T, (int)r->host, WORLD_TAG_SETUP, comm, &r->requests[count++]);
+    if (code == MPI_SUCCESS)
+        code = MPI_Waitall(count, r->requests, MPI_STATUSES_IGNORE);
+    return world_check(dg, code, "MPI_Waitall");
 }
 
 dcache_status_t replicate_put(struct diag *dg, struct replicator *r, uint32_t slot, uint64_t offset, const void *source,

@@ -30,7 +30,7 @@ struct replicator {
     uint32_t *guests;            /**< ranks whose replicas I keep; owned */
     uint32_t guest_count;
     MPI_Request *requests; /**< room for one exchange with host and guests; owned */
-    uint64_t *report;      /**< a word for each guest, for replicate_report(); owned */
+    uint64_t *report;      /**< a word for each guest, from or to it; owned */
     struct replica_ring_slot ring[TRANSPORT_SLOTS_MAX];
     char transport_name[16]; /**< "one-sided", "two-sided" or "none" */
     char reason[256];        /**< why that one; one line */
@@ -64,8 +64,19 @@ dcache_status_t replicate_flush(struct diag *dg, struct replicator *replicator, 
 dcache_status_t replicate_guest_bytes(struct diag *dg, struct replicator *replicator, uint64_t mine,
                                       uint64_t *guests) DCACHE_MUST_CHECK;
 
-/** Each host tells each of its guests a word, replicator->report[]; `mine` is my host's. Collective, not agreed. */
-dcache_status_t replicate_report(struct diag *dg, struct replicator *replicator, uint64_t *mine) DCACHE_MUST_CHECK;
+/** What a host tells a guest. The words are the caller's. */
+struct replica_report {
+    uint64_t *words;
+    uint32_t count;
+};
+
+/** Each rank tells its host a word; afterwards replicator->report[] has the guests'. Collective, not agreed. */
+dcache_status_t replicate_tell_host(struct diag *dg, struct replicator *replicator, uint64_t word) DCACHE_MUST_CHECK;
+
+/** Each host sends each guest its report; `mine` gets up to `room` words of my host's, the rest stays as it is.
+ * Collective, not agreed. */
+dcache_status_t replicate_report(struct diag *dg, struct replicator *replicator, const struct replica_report *reports,
+                                 uint64_t *mine, uint32_t room) DCACHE_MUST_CHECK;
 
 /** End exposure and mappings of all slots and free everything. Collective. Safe on a zeroed struct. */
 void replicate_close(struct replicator *replicator);

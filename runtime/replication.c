@@ -23,6 +23,18 @@ void replication_start(dcache_t *dc, uint32_t slot, bool incremental)
     rep->diag.text[0] = '\0';
 }
 
+void replication_skip(dcache_t *dc, uint32_t slot)
+{
+    replication_start(dc, slot, true);
+    dc->replicating.phase = DONE;
+}
+
+void replication_skip_mark(dcache_t *dc)
+{
+    if (dc->replicating.phase == MARK)
+        dc->replicating.phase = DATA;
+}
+
 static dcache_status_t put_mark(dcache_t *dc)
 {
     struct replication *rep = &dc->replicating;

@@ -12,6 +12,12 @@
  * before this step, so only chunks that the stage moved are put. Not collective. */
 void replication_start(dcache_t *dc, uint32_t slot, bool incremental);
 
+/** The replica is complete and good already: as replication_start(), with nothing left to do. */
+void replication_skip(dcache_t *dc, uint32_t slot);
+
+/** After replication_start(): the replica is of this set already and only has bad chunks, so it stays COMPLETE. */
+void replication_skip_mark(dcache_t *dc);
+
 /** Mark the replica WRITING and wait until it is. Part of replication_advance(); on its own where staging and putting
  * alternate. Here and below a failure ends the replication and is kept: replication_status(). */
 void replication_mark(dcache_t *dc);

@@ -1,10 +1,10 @@
 /* dcache_restart(): survey, choose, assemble, agree, hand out, make redundant again. The application's memory is
  * written only when every rank has its whole shard. */
-#include "io/crc64.h"
 #include "runtime/assemble.h"
 #include "runtime/levels.h"
 #include "runtime/regions.h"
 #include "runtime/replication.h"
+#include "runtime/resync.h"
 #include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
@@ -142,50 +142,16 @@ static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint6
     }
 }
 
-/* A guest's replica is good when it is the same set and every chunk verifies: then it need not travel again. */
-static bool replica_good(dcache_t *dc, const struct slot *slot, uint32_t guest, const struct shard_set *set)
-{
-    struct shard_header header;
-    struct diag quiet = dc->diag;
-    bool good = false;
-
-    memset(&header, 0, sizeof header);
-    if (slot->base == NULL || shard_decode(&quiet, slot->base, slot->bytes, &header) != DCACHE_OK)
-        return false;
-    if (shard_same_set(&header.set, set) && header.rank == guest && header.file_bytes == slot->bytes) {
-        good = true;
-        for (uint32_t i = 0; good && i < header.chunk_count; i++)
-            good = crc64_update(0, (const char *)slot->base + shard_chunk_offset(&header, i),
-                                shard_chunk_length(&header, i)) == header.chunk_crc[i];
-    }
-    shard_header_free(&header);
-    return good;
-}
-
-/* Hosts look at what they have, owners put again what is not good. Collective, agreed. */
+/* The second copies: behind the computation where a thread drives them, else now, for without it nobody might for long.
+ * Collective, agreed. */
 static dcache_status_t restore_redundancy(dcache_t *dc, uint32_t slot)
 {
-    struct replicator *r = &dc->replicator;
-    struct ring_slot *ring = &dc->ring[slot];
-    uint64_t mine = 0;
+    dcache_status_t status = resync_start(dc, slot);
 
-    if (!levels_can_replicate(dc))
-        return DCACHE_OK;
-    dcache_status_t status = replicate_prepare(&dc->diag, r, slot, ring->header.file_bytes);
-    if (status != DCACHE_OK) {
-        ring->layout = 0;
-        return status;
-    }
-    for (uint32_t g = 0; g < r->guest_count; g++)
-        r->report[g] = replica_good(dc, &r->ring[slot].guest_slots[g], r->guests[g], &ring->header.set);
-    status = replicate_report(&dc->diag, r, &mine);
-    replication_start(dc, slot, false);
-    if (status == DCACHE_OK && !mine) {
-        replication_advance(dc, true);
-        status = replication_status(dc);
-    }
-    status = agree(&dc->world, &dc->diag, &r->idle, status);
-    return status == DCACHE_OK ? tiers_sync_replicas(dc, slot) : status;
+    if (status == DCACHE_OK)
+        return dc->progress != NULL ? DCACHE_OK : replication_finish(dc);
+    dc->ring[slot].replication = status;
+    return status;
 }
 
 static void note_restored(dcache_t *dc, uint32_t slot, bool durable)
@@ -238,8 +204,6 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
     note_restored(dc, slot, durable);
     stage_restore(dc, &dc->ring[slot]);
     status = restore_redundancy(dc, slot);
-    if (levels_can_replicate(dc))
-        levels_replicated(dc, slot, status);
     ssd_ring_add_restored(dc, slot);
     if (status != DCACHE_OK && dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING, "step %llu is restored, but not replicated: %s",
