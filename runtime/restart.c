@@ -241,6 +241,7 @@ static dcache_status_t restart(dcache_t *dc, uint64_t *step)
     dcache_status_t status = agree_wanted(dc, step);
     if (status != DCACHE_OK)
         return status;
+    ssd_ring_abandon(dc);
     memset(&request, 0, sizeof request);
     memset(&result, 0, sizeof result);
     status = survey_nodes(dc, &survey);

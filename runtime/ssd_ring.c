@@ -160,6 +160,12 @@ void ssd_ring_add_restored(dcache_t *dc, uint32_t slot)
     ssd_ring_add(dc, slot);
 }
 
+void ssd_ring_abandon(dcache_t *dc)
+{
+    ssd_thread_abandon(dc->ssd_thread);
+    dc->ssd_ring.waiting = false;
+}
+
 void ssd_ring_resume(dcache_t *dc)
 {
     struct ssd_ring *ring = &dc->ssd_ring;

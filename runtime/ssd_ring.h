@@ -25,6 +25,9 @@ void ssd_ring_add(dcache_t *dc, uint32_t slot);
 /** As ssd_ring_add(), unless the SSDs have that step. For a step that was restored. */
 void ssd_ring_add_restored(dcache_t *dc, uint32_t slot);
 
+/** A restart is about to read the stores: nothing is written to the SSD from now on. */
+void ssd_ring_abandon(dcache_t *dc);
+
 /** Start what waits, if a slot can be had by now. */
 void ssd_ring_resume(dcache_t *dc);
 

@@ -24,6 +24,7 @@ struct ssd_thread {
     struct entry entries[SSD_SLOTS_MAX];
     struct job next;
     bool waiting; /* `next` does */
+    bool busy;
     bool stop;
     struct slot_copy_control control;
     struct diag diag; /* the thread's own */
@@ -66,7 +67,6 @@ static void work_on(struct ssd_thread *t, struct job job)
     pthread_mutex_lock(&t->lock);
     if (shard_same_set(&entry->set, &job.set))
         entry->state = status == DCACHE_OK ? SSD_COMPLETE : SSD_FAILED;
-    pthread_cond_broadcast(&t->changed);
 }
 
 static void *run(void *argument)
@@ -80,7 +80,10 @@ static void *run(void *argument)
             continue;
         }
         t->waiting = false;
+        t->busy = true;
         work_on(t, t->next);
+        t->busy = false;
+        pthread_cond_broadcast(&t->changed);
     }
     pthread_mutex_unlock(&t->lock);
     return NULL;
@@ -178,6 +181,21 @@ void ssd_thread_pause(struct ssd_thread *t, bool pause)
 {
     if (t != NULL)
         atomic_store(&t->control.pause, pause);
+}
+
+void ssd_thread_abandon(struct ssd_thread *t)
+{
+    if (t == NULL)
+        return;
+    pthread_mutex_lock(&t->lock);
+    if (t->waiting)
+        t->entries[t->next.to].state = SSD_FAILED;
+    t->waiting = false;
+    atomic_store(&t->control.cancel, true);
+    while (t->busy)
+        pthread_cond_wait(&t->changed, &t->lock);
+    atomic_store(&t->control.cancel, false);
+    pthread_mutex_unlock(&t->lock);
 }
 
 void ssd_thread_stop(struct ssd_thread *t)

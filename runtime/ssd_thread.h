@@ -35,6 +35,9 @@ void ssd_thread_wait(struct ssd_thread *thread, double seconds);
 /** Hold back while a checkpoint uses memory and processor. NULL is allowed. */
 void ssd_thread_pause(struct ssd_thread *thread, bool pause);
 
+/** Give up what is under way and what waits, and return when nothing is written any more. NULL is allowed. */
+void ssd_thread_abandon(struct ssd_thread *thread);
+
 /** Cancel what is under way, join, free. NULL is allowed. */
 void ssd_thread_stop(struct ssd_thread *thread);
 

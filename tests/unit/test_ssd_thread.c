@@ -165,6 +165,32 @@ static void test_stop(void)
     teardown(&run);
 }
 
+/* Abandoned in the middle: nothing is written from then on, and later ones are copied again. */
+static void test_abandon(void)
+{
+    struct run run;
+    setup(&run);
+    ssd_thread_abandon(NULL);
+    ssd_thread_abandon(run.thread);
+    for (int i = 0; i < 10; i++) {
+        ssd_thread_pause(run.thread, i % 2 == 0);
+        submit(&run, 1, 0);
+        submit(&run, 2, 1);
+        submit(&run, 3, 2);
+        ssd_thread_abandon(run.thread);
+        size_t before = steps_there(&run);
+        for (uint64_t step = 1; step <= 3; step++)
+            CU_ASSERT_NOT_EQUAL(state_of(&run, step, (uint32_t)step - 1), SSD_PENDING);
+        CU_ASSERT(i % 2 != 0 || state_of(&run, 3, 2) == SSD_FAILED); /* paused: it cannot have got so far */
+        ssd_thread_pause(run.thread, false);
+        ssd_thread_wait(run.thread, 0.01);
+        CU_ASSERT_EQUAL(steps_there(&run), before);
+        submit(&run, 2, 9);
+        CU_ASSERT_EQUAL(end_of(&run, 2, 9), SSD_COMPLETE);
+    }
+    teardown(&run);
+}
+
 /* Signals of the application stay on its own threads. */
 static volatile sig_atomic_t signals;
 static pthread_t where;
@@ -222,6 +248,7 @@ int main(void)
         {"the same slot again", test_same_slot},
         {"a step that is not in memory any more", test_used_again},
         {"stopped in the middle", test_stop},
+        {"abandoned", test_abandon},
         {"signals", test_signals},
 #ifdef DCACHE_FAILPOINTS
         {"failures", test_failures},
