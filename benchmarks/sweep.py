@@ -25,7 +25,7 @@ ROWS = (
     )),
     ("restart", (
         ("restart", "#178a5c", "nothing lost", "floor_restore", "floor: one copy back"),
-        ("rebuild", "#9a3d97", "one node lost", "floor_rebuild", "floor: the same moved bare"),
+        ("rebuild", "#9a3d97", "one node lost (its bytes)", "floor_rebuild", "floor: the same moved bare"),
     )),
 )
 PANEL_WIDTH, PANEL_HEIGHT = 330, 250
@@ -130,7 +130,7 @@ def line(x1, y1, x2, y2, colour, width=1.0):
 def rate_ticks(low, high):
     """(rate, whether it is labelled): 1, 2 and 5 of each power of ten are labelled unless there are too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    labelled = (1, 2, 5) if math.log10(high / low) < 2.2 else (1,)
+    labelled = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
     ticks = [(digit * 10.0 ** power, digit in labelled) for power in powers for digit in range(1, 10)]
     return [tick for tick in ticks if low <= tick[0] <= high]
 
@@ -159,8 +159,8 @@ def draw_axes(panel, with_rates):
     return out
 
 
-def draw_series(panel, points, colour, is_floor):
-    """The figures: full line, full dots, bars. Their floors: dashed line, hollow dots."""
+def draw_series(panel, points, colour, is_floor, aside):
+    """The figures: full line, full dots, bars. Their floors: dashed line, hollow dots. Bars are a little `aside`."""
     if not points:
         return []
     path = " ".join(f"{panel.x(size):.1f},{panel.y(rate):.1f}" for size, rate, _, _ in points)
@@ -169,8 +169,9 @@ def draw_series(panel, points, colour, is_floor):
     for size, rate, least, most in points:
         x = panel.x(size)
         if not is_floor:
-            out.append(line(x, panel.y(least), x, panel.y(most), colour, 1.1))
-            out.extend(line(x - 3, panel.y(end), x + 3, panel.y(end), colour, 1.1) for end in (least, most))
+            bar = x + aside
+            out.append(line(bar, panel.y(least), bar, panel.y(most), colour, 1.1))
+            out.extend(line(bar - 3, panel.y(end), bar + 3, panel.y(end), colour, 1.1) for end in (least, most))
         fill, radius = ("#ffffff", 3.2) if is_floor else (colour, 3.8)
         out.append(f"<circle cx='{x:.1f}' cy='{panel.y(rate):.1f}' r='{radius}' fill='{fill}' stroke='{colour}' "
                    f"stroke-width='1.5'><title>{escape(bytes_text(size))}: {rate:.3g} GB/s</title></circle>")
@@ -181,7 +182,7 @@ def draw_legend(figures, left, top):
     out = []
     for index, (_, colour, words, _, floor_words) in enumerate(figures):
         for is_floor, label in ((False, words), (True, floor_words)):
-            x = left + (2 * index + is_floor) * 205 - (40 if is_floor else 0) * 1.0
+            x = left + (2 * index + is_floor) * 212 - (16 if is_floor else 0)
             style = "stroke-width='1.6' stroke-dasharray='6 4'" if is_floor else "stroke-width='2.4'"
             fill = "#ffffff" if is_floor else colour
             out.append(f"<line x1='{x}' y1='{top}' x2='{x + 34}' y2='{top}' stroke='{colour}' {style}/>")
@@ -210,9 +211,9 @@ def draw_row(documents, all_ranks, sizes, row, top):
     for column, ranks in enumerate(all_ranks):
         panel = Panel(LEFT + column * (PANEL_WIDTH + GAP_X), top, sizes, low, high)
         out += draw_axes(panel, column == 0)
-        for key, colour, _, floor, _ in figures:
-            out += draw_series(panel, points_of(documents, ranks, floor), colour, True)
-            out += draw_series(panel, points_of(documents, ranks, key), colour, False)
+        for index, (key, colour, _, floor, _) in enumerate(figures):
+            out += draw_series(panel, points_of(documents, ranks, floor), colour, True, 0)
+            out += draw_series(panel, points_of(documents, ranks, key), colour, False, 4 * index - 2)
         out.append(text(panel.left + PANEL_WIDTH / 2, top - 14, f"{ranks} rank{'s' if ranks > 1 else ''}", 12.5))
         out.append(text(panel.left + PANEL_WIDTH / 2, top + PANEL_HEIGHT + 38, "bytes per rank", 12))
     return out

@@ -59,6 +59,7 @@ enum figure {
     STENCIL_DURING,
     RESTART,
     REBUILD,
+    REBUILD_REPLICATED,
     OPEN,
     FIGURES
 };
@@ -124,6 +125,7 @@ struct bench {
     int scratch_lock;       /**< -1 = not held here */
     unsigned char *data;    /**< the application's memory: options.bytes */
     unsigned char *own;     /**< warm mapping of a file on the tier; as large */
+    int own_fd;             /**< that file, which has no name any more; -1 = none */
     unsigned char *replica; /**< the same, written by `guest` through `window` */
     MPI_Win window;         /**< MPI_WIN_NULL: MPI has none here, or one node only */
     char window_reason[256];
@@ -191,8 +193,10 @@ void scratch_store_root(const struct bench *b, char path[OPTIONS_TEXT_MAX]);
 dcache_status_t scratch_wipe_lost(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t scratch_wipe_all(struct bench *b) DCACHE_MUST_CHECK;
 
-/** A new file of `bytes` in the scratch directory, all of it allocated, mapped and nameless. Not collective. */
-dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, unsigned char **base) DCACHE_MUST_CHECK;
+/** A new file of `bytes` in the scratch directory, all of it allocated, mapped and nameless; the descriptor is the
+ * caller's, or closed when `fd` is NULL. Not collective. */
+dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, unsigned char **base,
+                            int *fd) DCACHE_MUST_CHECK;
 
 /** Make warm mappings and window; measures firsts.floor_s. Collective, agreed. (floors.c) */
 dcache_status_t floors_create(struct bench *b) DCACHE_MUST_CHECK;

@@ -1,8 +1,10 @@
 /* The floors: the bytes that a checkpoint or restart has to move, moved bare. No digest, no header, no agreement. */
 #include "bench.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* An MPI count is an int. */
 #define PIECE_BYTES (UINT64_C(1) << 30)
@@ -58,9 +60,9 @@ static dcache_status_t first_step(struct bench *b)
 {
     double start = bench_start(b);
 
-    dcache_status_t status = scratch_map(b, "floor-own", bytes_of(b), &b->own);
+    dcache_status_t status = scratch_map(b, "floor-own", bytes_of(b), &b->own, &b->own_fd);
     if (status == DCACHE_OK)
-        status = scratch_map(b, "floor-replica", bytes_of(b), &b->replica);
+        status = scratch_map(b, "floor-replica", bytes_of(b), &b->replica, NULL);
     status = bench_agree(b, status);
     if (status != DCACHE_OK)
         return status;
@@ -95,7 +97,10 @@ void floors_free(struct bench *b)
         (void)munmap(b->own, bytes_of(b));
     if (b->replica != NULL)
         (void)munmap(b->replica, bytes_of(b));
+    if (b->own_fd >= 0)
+        (void)close(b->own_fd);
     b->own = b->replica = NULL;
+    b->own_fd = -1;
 }
 
 dcache_status_t floors_copy(struct bench *b)
@@ -129,13 +134,25 @@ dcache_status_t floors_put(struct bench *b)
     return bench_agree(b, status);
 }
 
+/* A restarted process has never seen its file: a mapping of its own, made now. */
+static dcache_status_t copy_back(struct bench *b)
+{
+    void *mapping = mmap(NULL, bytes_of(b), PROT_READ, MAP_SHARED | MAP_POPULATE, b->own_fd, 0);
+
+    if (mapping == MAP_FAILED)
+        return diag_fail_errno(&b->diag, errno, "cannot map %llu bytes", (unsigned long long)bytes_of(b));
+    memcpy(b->data, mapping, bytes_of(b));
+    (void)munmap(mapping, bytes_of(b));
+    return DCACHE_OK;
+}
+
 dcache_status_t floors_restore(struct bench *b)
 {
     double start = bench_start(b);
+    dcache_status_t status = copy_back(b);
 
-    memcpy(b->data, b->own, bytes_of(b));
     bench_add(b, FLOOR_RESTORE, bench_wall(b, start, bench_now()));
-    return DCACHE_OK;
+    return bench_agree(b, status);
 }
 
 /* One piece of what a lost node gets back: its ranks' shards from their partners, and the replicas it kept. */
@@ -165,9 +182,9 @@ static dcache_status_t rebuild(struct bench *b, unsigned char **new_own, unsigne
     dcache_status_t status = DCACHE_OK;
 
     if (bench_is_lost(b)) {
-        status = scratch_map(b, "floor-new-own", bytes, new_own);
+        status = scratch_map(b, "floor-new-own", bytes, new_own, NULL);
         if (status == DCACHE_OK)
-            status = scratch_map(b, "floor-new-replica", bytes, new_replica);
+            status = scratch_map(b, "floor-new-replica", bytes, new_replica, NULL);
     }
     status = bench_agree(b, status);
     for (uint64_t at = 0; at < bytes && status == DCACHE_OK; at += PIECE_BYTES) {
@@ -175,9 +192,12 @@ static dcache_status_t rebuild(struct bench *b, unsigned char **new_own, unsigne
         status = world_check(&b->diag, move_piece(b, partner_lost, guest_lost, *new_own, *new_replica, at, piece),
                              "MPI_Waitall");
     }
-    if (status == DCACHE_OK)
-        memcpy(b->data, *new_own != NULL ? *new_own : b->own, bytes);
-    return status;
+    if (status != DCACHE_OK)
+        return status;
+    if (*new_own == NULL)
+        return copy_back(b);
+    memcpy(b->data, *new_own, bytes);
+    return DCACHE_OK;
 }
 
 dcache_status_t floors_rebuild(struct bench *b)

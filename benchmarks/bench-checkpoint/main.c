@@ -31,7 +31,12 @@ static dcache_status_t set_environment(struct bench *b)
     setenv("DCACHE_JOB", BENCH_JOB, 1);
     unsetenv("DCACHE_COMPONENT");
     unsetenv("DCACHE_MEMORY_STORE"); /* set once the scratch directory has a name */
-    return options_load(&b->diag, NULL, &b->library);
+    dcache_status_t status = options_load(&b->diag, NULL, &b->library);
+    if (status == DCACHE_OK && b->library.tier != TIER_MEMORY)
+        status =
+            diag_fail(&b->diag, DCACHE_ERR_OPTION, "the option tier is set: only the memory tier is measured here");
+    unsetenv("DCACHE_SSD_STORE"); /* a restart would look there, too */
+    return status;
 }
 
 static void set_memory_store(const struct bench *b)
@@ -259,6 +264,7 @@ int main(int argc, char **argv)
     b.host_comm = MPI_COMM_NULL;
     b.window = MPI_WIN_NULL;
     b.scratch_lock = -1;
+    b.own_fd = -1;
     MPI_Init_thread(&argc, &argv, level, &b.mpi_threads);
     diag_init(&b.diag, BENCH_JOB, -1, DIAG_WARNING);
     if (world_open(&b.diag, MPI_COMM_WORLD, &b.world) == DCACHE_OK) {

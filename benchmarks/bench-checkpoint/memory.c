@@ -2,6 +2,7 @@
  * (programs and libraries), and shared (mappings of files on a memory file system: shards, but MPI's own, too). */
 #include "bench.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -108,6 +109,7 @@ struct memory_sampler *memory_sampler_start(void)
 
     if (self == NULL)
         return NULL;
+    (void)malloc_trim(0); /* or memory that was freed before would be used again unseen */
     self->before = self->most = status_MiB("RssAnon");
     if (pthread_create(&self->thread, NULL, sample, self) != 0) {
         free(self);

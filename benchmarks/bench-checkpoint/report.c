@@ -150,6 +150,7 @@ void report_print(const struct bench *b, FILE *out)
     print_title(out, "restart");
     print_figure(b, out, "nothing lost", RESTART);
     print_figure(b, out, "one node lost (rate: of its bytes)", REBUILD);
+    print_figure(b, out, "one node lost: replicated again", REBUILD_REPLICATED);
     if (b->series[OPEN].count > 0)
         print_milliseconds(out, "open, before that", series_spread(&b->series[OPEN]));
     print_computation(b, out);

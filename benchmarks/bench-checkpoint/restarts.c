@@ -27,20 +27,30 @@ static dcache_status_t save(struct bench *b, uint64_t *digest)
     return status;
 }
 
+/* How long it takes to have one's memory again, and until it would survive the next loss. */
+struct times {
+    double open_s, restart_s, replicated_s;
+};
+
 /* Open, restart, compare. */
-static dcache_status_t come_back(struct bench *b, uint64_t digest, double *open_s, double *restart_s)
+static dcache_status_t come_back(struct bench *b, uint64_t digest, struct times *times)
 {
     uint64_t step = DCACHE_LATEST;
 
     forget(b);
-    dcache_status_t status = bench_open(b, open_s);
+    dcache_status_t status = bench_open(b, &times->open_s);
     if (status != DCACHE_OK)
         return status;
     double start = bench_start(b);
     status = bench_check(b, "dcache_restart", dcache_restart(b->dc, &step));
-    *restart_s = bench_wall(b, start, bench_now());
+    double restored = bench_now();
+    if (status == DCACHE_OK && bench_has_partner(b))
+        status = bench_check(b, "dcache_wait", dcache_wait(b->dc, step, DCACHE_REPLICATED));
+    double replicated = bench_now();
     if (status != DCACHE_OK)
         return status;
+    times->restart_s = bench_wall(b, start, restored);
+    times->replicated_s = bench_wall(b, start, replicated);
     if (step != b->step)
         status = diag_fail(&b->diag, DCACHE_ERR_INTERNAL, "step %llu was restored, and %llu was the newest",
                            (unsigned long long)step, (unsigned long long)b->step);
@@ -52,13 +62,13 @@ static dcache_status_t come_back(struct bench *b, uint64_t digest, double *open_
 
 static dcache_status_t lose_nothing(struct bench *b)
 {
-    double open_s = 0, restart_s = 0;
+    struct times times = {0};
     uint64_t digest = 0;
 
     dcache_status_t status = bench_close(b, save(b, &digest));
     if (status == DCACHE_OK)
-        status = come_back(b, digest, &open_s, &restart_s);
-    bench_add(b, RESTART, restart_s);
+        status = come_back(b, digest, &times);
+    bench_add(b, RESTART, times.restart_s);
     return status;
 }
 
@@ -72,7 +82,7 @@ static dcache_status_t lose_node(struct bench *b, uint64_t *digest)
 
 static dcache_status_t one_round(struct bench *b)
 {
-    double open_s = 0, restart_s = 0;
+    struct times times = {0};
     uint64_t digest = 0;
 
     dcache_status_t status = floors_restore(b);
@@ -84,16 +94,17 @@ static dcache_status_t one_round(struct bench *b)
         return status;
     status = lose_node(b, &digest);
     if (status == DCACHE_OK)
-        status = come_back(b, digest, &open_s, &restart_s);
-    bench_add(b, OPEN, open_s);
-    bench_add(b, REBUILD, restart_s);
+        status = come_back(b, digest, &times);
+    bench_add(b, OPEN, times.open_s);
+    bench_add(b, REBUILD, times.restart_s);
+    bench_add(b, REBUILD_REPLICATED, times.replicated_s);
     return status;
 }
 
 /* Once more with a thread that looks at the memory, which would disturb the rounds that are timed. */
 static dcache_status_t measure_memory(struct bench *b)
 {
-    double open_s = 0, restart_s = 0;
+    struct times times = {0};
     uint64_t digest = 0;
 
     if (!bench_has_partner(b))
@@ -101,7 +112,7 @@ static dcache_status_t measure_memory(struct bench *b)
     dcache_status_t status = lose_node(b, &digest);
     struct memory_sampler *sampler = memory_sampler_start();
     if (status == DCACHE_OK)
-        status = come_back(b, digest, &open_s, &restart_s);
+        status = come_back(b, digest, &times);
     b->overhead.restart_MiB = memory_sampler_stop(sampler);
     return status;
 }

@@ -157,7 +157,7 @@ static int allocate(int fd, uint64_t bytes)
     return 0;
 }
 
-dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, unsigned char **base)
+dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, unsigned char **base, int *fd_out)
 {
     char path[600];
     dcache_status_t status = DCACHE_OK;
@@ -175,6 +175,9 @@ dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, u
     else
         *base = mapping;
     (void)unlink(path); /* the mapping keeps it */
-    (void)close(fd);
+    if (status == DCACHE_OK && fd_out != NULL)
+        *fd_out = fd;
+    else
+        (void)close(fd);
     return status;
 }

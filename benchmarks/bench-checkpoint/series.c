@@ -45,6 +45,7 @@ const struct figure_info *series_info(enum figure figure)
         [STENCIL_DURING] = {"stencil_during", "s", STENCIL_ALONE, false, false},
         [RESTART] = {"restart", "s", FLOOR_RESTORE, false, true},
         [REBUILD] = {"rebuild", "s", FLOOR_REBUILD, true, true},
+        [REBUILD_REPLICATED] = {"rebuild_replicated", "s", FLOOR_REBUILD, true, true},
         [OPEN] = {"open", "s", FIGURES, false, false},
     };
 

@@ -6,7 +6,7 @@ import statistics
 import sys
 
 RATES = ("floor_copy", "floor_copy_memcpy", "floor_put", "floor_restore", "floor_rebuild", "staged", "replicated",
-         "background_blocked", "background_replicated", "restart", "rebuild")
+         "background_blocked", "background_replicated", "restart", "rebuild", "rebuild_replicated")
 SECONDS = (*RATES, "stencil_alone", "stencil_during", "open")
 NUMBERS = ("first_open_s", "first_step_s", "floor_first_step_s", "background_slowdown", "background_iterations",
            "overhead_MiB_per_rank", "ranks", "bytes_per_rank", "rounds", "nodes", "regions", "slots")
@@ -54,7 +54,7 @@ def check_sums(document, ranks, size, rounds):
         source = document["floor_copy_by"] if name == "floor_copy" else name
         values = document["values"][f"{source}_s"]
         check(len(values) == rounds, f"{name} has {len(values)} values of {rounds} rounds")
-        lost = name in ("rebuild", "floor_rebuild")
+        lost = name in ("rebuild", "rebuild_replicated", "floor_rebuild")
         check_figure(document, name, values, size * (1 if lost else ranks) if name in RATES else None)
     floors = [document[f"floor_copy_{kind}_GBps"] for kind in ("memcpy", "nontemporal")]
     check(document["floor_copy_GBps"] == max(floor for floor in floors if floor is not None), "not the faster floor")
@@ -62,7 +62,7 @@ def check_sums(document, ranks, size, rounds):
         expected = document[f"{name}_GBps"] / document[f"{floor}_GBps"]
         check(close(document["of_floor"][name], expected), f"of_floor.{name} is not {expected}")
     check(set(document["of_floor"]) == {"staged", "replicated", "background_blocked", "background_replicated", "restart",
-                                        "rebuild"}, f"of_floor has {sorted(document['of_floor'])}")
+                                        "rebuild", "rebuild_replicated"}, f"of_floor has {sorted(document['of_floor'])}")
 
 
 def check_background(document):
