@@ -39,7 +39,14 @@ struct options {
     int64_t when_full;                   /**< enum when_full: block | skip | replace; default block */
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */
     double store_stall;                  /**< seconds without a byte after which a request is tried again; default 15 */
+    int64_t store_connections;           /**< blocks of one shard in flight, 1..64; default 8 */
     double close_timeout;                /**< seconds dcache_close waits for the drain; default 600 */
+    double interval;                     /**< seconds between checkpoints; 0 = automatic */
+    double mtbf;                         /**< of one node, seconds; 0 = not known */
+    double end_margin;                   /**< seconds; 0 = automatic */
+    int64_t signals;                     /**< 0 = no, 1 = yes: SIGUSR1, SIGUSR2 and SIGTERM are notices */
+    char events[OPTIONS_TEXT_MAX];       /**< none | auto | URL of the instance metadata service */
+    char domains[OPTIONS_TEXT_MAX];      /**< none | slurm | azure | URL of that service | path of a map file */
     int64_t log;                         /**< enum diag_level: error | warning | info | debug; default warning */
 };
 

@@ -42,7 +42,14 @@ static const struct sample samples[] = {
     {"when_full", "DCACHE_WHEN_FULL", FIELD(when_full), INTEGER, NULL, WHEN_FULL_BLOCK, "replace", WHEN_FULL_REPLACE},
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},
+    {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
     {"close_timeout", "DCACHE_CLOSE_TIMEOUT", FIELD(close_timeout), SECONDS, NULL, 600, "0", 0},
+    {"interval", "DCACHE_INTERVAL", FIELD(interval), SECONDS, NULL, 0, "15m", 900},
+    {"mtbf", "DCACHE_MTBF", FIELD(mtbf), SECONDS, NULL, 0, "1000000h", 3600000000},
+    {"end_margin", "DCACHE_END_MARGIN", FIELD(end_margin), SECONDS, NULL, 0, "90s", 90},
+    {"signals", "DCACHE_SIGNALS", FIELD(signals), INTEGER, NULL, 0, "yes", 1},
+    {"events", "DCACHE_EVENTS", FIELD(events), TEXT, "none", 0, "http://169.254.169.254", 0},
+    {"domains", "DCACHE_DOMAINS", FIELD(domains), TEXT, "none", 0, "/etc/racks", 0},
     {"log", "DCACHE_LOG", FIELD(log), INTEGER, NULL, DIAG_WARNING, "debug", DIAG_DEBUG},
 };
 
@@ -288,6 +295,16 @@ static void test_tier_needs_a_directory(void)
     CU_ASSERT_STRING_EQUAL(load_good("ssd_store = /m/x\n").ssd_store, "/m/x"); /* for restarts, whatever the tier */
 }
 
+static void test_sources(void)
+{
+    check_refused("\nevents = yes\n", PARTS("/heat.ini:2: events = \"yes\"", "none, auto or a URL"));
+    check_refused("events = ftp://x\n", PARTS(":1: events = \"ftp://x\""));
+    check_refused("domains = racks.txt\n", PARTS(":1: domains = \"racks.txt\"", "none, slurm, azure", "absolute"));
+    check_variable_refused("DCACHE_DOMAINS", "Azure", PARTS("DCACHE_DOMAINS: domains = \"Azure\""));
+    CU_ASSERT_STRING_EQUAL(load_good("domains = https://127.0.0.1:1/x\n").domains, "https://127.0.0.1:1/x");
+    CU_ASSERT_STRING_EQUAL(load_good("events = auto\ndomains = slurm\n").domains, "slurm");
+}
+
 static void test_bad_values_in_environment(void)
 {
     for (size_t i = 0; i < UNIT_COUNT(samples); i++) {
@@ -508,6 +525,7 @@ int main(void)
         {"missing file", test_missing_file},
         {"bad values in the file", test_bad_values_in_file},
         {"the SSD tier needs a directory", test_tier_needs_a_directory},
+        {"sources of events and domains", test_sources},
         {"bad values in the environment", test_bad_values_in_environment},
         {"unknown keys", test_unknown_keys},
         {"variables that are no options", test_other_variables},
