@@ -11,7 +11,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define IDLE_HANDLES_MAX    16
+#define IDLE_HANDLES_MAX    64
 #define BACKOFF_FIRST_S     0.25
 #define BACKOFF_LONGEST_S   15.0
 #define CANCEL_POLL_S       0.05
@@ -49,9 +49,10 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static bool is_cancelled(const atomic_bool *cancel)
+static bool is_cancelled(const struct http_request *request)
 {
-    return cancel != NULL && atomic_load(cancel);
+    return (request->cancel != NULL && atomic_load(request->cancel)) ||
+           (request->stop != NULL && atomic_load(request->stop));
 }
 
 /* --- Headers --------------------------------------------------------------------------------------------------- */
@@ -204,7 +205,7 @@ static int on_progress(void *context, curl_off_t down_total, curl_off_t down, cu
         attempt->moved_at = now;
     }
     attempt->stalled = now - attempt->moved_at > attempt->request->stall_s;
-    return attempt->stalled || is_cancelled(attempt->request->cancel);
+    return attempt->stalled || is_cancelled(attempt->request);
 }
 
 /* --- One attempt ------------------------------------------------------------------------------------------------- */
@@ -460,15 +461,15 @@ static double backoff_s(unsigned attempts, double asked_s)
 }
 
 /* False when it was cancelled. */
-static bool pause_s(double seconds, const atomic_bool *cancel)
+static bool pause_s(double seconds, const struct http_request *request)
 {
     double until = now_s() + seconds;
-    for (double left = seconds; left > 0 && !is_cancelled(cancel); left = until - now_s()) {
+    for (double left = seconds; left > 0 && !is_cancelled(request); left = until - now_s()) {
         double nap = fmin(left, CANCEL_POLL_S);
         struct timespec time = {.tv_sec = 0, .tv_nsec = (long)(nap * 1e9)};
         nanosleep(&time, NULL);
     }
-    return !is_cancelled(cancel);
+    return !is_cancelled(request);
 }
 
 /* Attempt and pause until there is an answer for good or no time for another attempt. */
@@ -484,14 +485,14 @@ static dcache_status_t perform_until(struct http_client *client, struct diag *dg
             return status;
         if (!again && response->failure[0] == '\0')
             return DCACHE_OK;
-        if (is_cancelled(request->cancel))
+        if (is_cancelled(request))
             break;
         if (!again)
             return DCACHE_ERR_STORE;
         wait = backoff_s(response->attempts, wait);
         if (now_s() + wait >= deadline)
             return DCACHE_ERR_STORE;
-        if (!pause_s(wait, request->cancel))
+        if (!pause_s(wait, request))
             break;
     }
     return diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
@@ -504,7 +505,7 @@ dcache_status_t http_perform(struct http_client *client, struct diag *dg, const 
     response->content_length = -1;
     double start = now_s();
     dcache_status_t status = DCACHE_OK;
-    if (is_cancelled(request->cancel))
+    if (is_cancelled(request))
         status = diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
     else
         status = perform_until(client, dg, request, start + request->timeout_s, response);

@@ -67,6 +67,7 @@ struct http_request {
     double timeout_s;
     double stall_s;
     const atomic_bool *cancel; /**< or NULL */
+    const atomic_bool *stop;   /**< or NULL; as `cancel`, for another reason */
 };
 
 /** Make a client. @return DCACHE_OK, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_STORE (libcurl cannot be used) */

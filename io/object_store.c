@@ -302,6 +302,10 @@ dcache_status_t object_store_open(struct diag *dg, const char *canonical, const 
         checked.timeout_s = 60;
     if (!(checked.stall_s > 0))
         checked.stall_s = 15;
+    if (checked.connections == 0)
+        checked.connections = OBJECT_CONNECTIONS;
+    if (checked.connections > OBJECT_CONNECTIONS_MAX)
+        checked.connections = OBJECT_CONNECTIONS_MAX;
     if (is_file_url(canonical))
         return object_file_open(dg, canonical + strlen("file://"), &checked, store);
     if (!is_azure_url(canonical))

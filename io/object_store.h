@@ -18,6 +18,9 @@
 #define OBJECT_KEY_MAX 512
 #define OBJECT_URL_MAX 1024
 
+#define OBJECT_CONNECTIONS     8u /**< where the policy says nothing */
+#define OBJECT_CONNECTIONS_MAX 64u
+
 struct object_store;
 
 /** Secrets and endpoint that go with a store's URL. Plain data, so that rank 0 can find it and tell the drain ranks. */
@@ -29,10 +32,12 @@ struct object_credentials {
 
 /** How to put: retries and their end. Plain data. */
 struct object_policy {
-    double timeout_s; /**< total for one request of the store's protocol (a block, a page, a piece of at most 32 MiB),
+    double timeout_s; /**< total for one request of the store's protocol (a block, a page, a piece of at most 8 MiB),
                          retries included; so a large object may take longer, but a dead store is noticed in time */
     double stall_s;   /**< a request that moves nothing for so long is given up and tried again */
     uint64_t block_bytes; /**< size of one uploaded block; 0 = the backend's choice */
+    unsigned connections; /**< of one put or get of a large object: so many blocks are in flight, and so many in memory;
+                             1..OBJECT_CONNECTIONS_MAX, 0 = OBJECT_CONNECTIONS */
 };
 
 struct object_info {
@@ -43,7 +48,7 @@ struct object_info {
 /**
  * Where an object's bytes come from. `read` fills `buffer` with exactly `bytes` bytes at `offset` and gives their
  * CRC-64/NVME, computed from digests that were verified against the data; it may be called again for the same range (a
- * retry), and from one thread at a time.
+ * retry), and by several threads, one at a time; of a put in ascending order of offsets but for such retries.
  */
 struct object_source {
     uint64_t bytes;

@@ -225,7 +225,9 @@ static dcache_status_t check_shared(dcache_t *dc)
 
 static dcache_status_t open_objects(dcache_t *dc, const struct boot *boot)
 {
-    const struct object_policy policy = {dc->options.store_timeout, dc->options.store_stall, 0};
+    const struct object_policy policy = {.timeout_s = dc->options.store_timeout,
+                                         .stall_s = dc->options.store_stall,
+                                         .connections = (unsigned)dc->options.store_connections};
 
     if (dc->store_url[0] == '\0')
         return DCACHE_OK;

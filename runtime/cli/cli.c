@@ -190,7 +190,9 @@ dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[
                                struct object_store **store)
 {
     struct object_credentials credentials;
-    const struct object_policy policy = {.timeout_s = cli->options.store_timeout, .stall_s = cli->options.store_stall};
+    const struct object_policy policy = {.timeout_s = cli->options.store_timeout,
+                                         .stall_s = cli->options.store_stall,
+                                         .connections = (unsigned)cli->options.store_connections};
     char resolved[OBJECT_URL_MAX];
     memset(&credentials, 0, sizeof credentials);
     if (canonical != NULL)

@@ -45,7 +45,7 @@ static struct object_store *open_store(int port, const char *scheme, double time
 {
     char url[OBJECT_URL_MAX];
     struct object_credentials credentials = {.account = "acc1", .key = KEY};
-    struct object_policy policy = {.timeout_s = timeout_s, .stall_s = stall_s, .block_bytes = BLOCK};
+    struct object_policy policy = {.timeout_s = timeout_s, .stall_s = stall_s, .block_bytes = BLOCK, .connections = 1};
     struct object_store *store = NULL;
     snprintf(url, sizeof url, "%s://127.0.0.1:%d/acc1/con", scheme, port);
     if (object_store_open(&dg, url, &credentials, &policy, &store) != DCACHE_OK) {

@@ -120,6 +120,49 @@ static void test_round_trip(void)
     }
 }
 
+/* Who reads the source: one thread at a time, in ascending order. */
+struct watched_source {
+    struct pattern_source from;
+    atomic_bool busy;
+    uint64_t next;
+    unsigned broken;
+};
+
+static dcache_status_t read_watched(void *context, struct diag *diag, uint64_t offset, void *buffer, size_t bytes,
+                                    uint64_t *crc)
+{
+    struct watched_source *watched = context;
+    bool overlapped = atomic_exchange(&watched->busy, true);
+    watched->broken += overlapped || offset != watched->next;
+    watched->next = offset + bytes;
+    usleep(200);
+    dcache_status_t status = read_pattern(&watched->from, diag, offset, buffer, bytes, crc);
+    atomic_store(&watched->busy, false);
+    return status;
+}
+
+/* Many blocks in flight, and more pieces than one on the way back. */
+static void test_many_blocks(void)
+{
+    const uint64_t bytes = 300 * BLOCK + 4711; /* 18.8 MiB */
+    struct watched_source watched = {.from = good_pattern(4)};
+    struct object_source source = {.bytes = bytes, .context = &watched, .read = read_watched};
+    struct object_info info;
+    CU_ASSERT(store->ops->put(store, &dg, "many/it", &source, OBJECT_IF_ABSENT, NULL) == DCACHE_OK);
+    CU_ASSERT(watched.broken == 0 && watched.next == bytes);
+    CU_ASSERT(object_matches("many/it", bytes, 4));
+    CU_ASSERT(range_matches("many/it", NULL, 3, (size_t)bytes - 3, 4));
+    CU_ASSERT_FATAL(store->ops->head(store, &dg, "many/it", &info) == DCACHE_OK);
+    CU_ASSERT(put_pattern("many/it", bytes, 5, OBJECT_REPLACE) == DCACHE_OK);
+    CU_ASSERT(!range_matches("many/it", info.etag, 0, (size_t)bytes, 5));
+    CU_ASSERT(!range_matches("many/it", NULL, 1, (size_t)bytes, 5)); /* a byte too far */
+    watched = (struct watched_source){.from = good_pattern(6)};
+    watched.from.fail_offset = 150 * BLOCK;
+    CU_ASSERT(store->ops->put(store, &dg, "many/it", &source, OBJECT_REPLACE, NULL) == DCACHE_ERR_BUSY);
+    CU_ASSERT_STRING_EQUAL(dg.text, "the source says no");
+    CU_ASSERT(object_matches("many/it", bytes, 5));
+}
+
 static void test_replace(void)
 {
     static const uint64_t sizes[] = {3 * BLOCK, 10, 0, 2 * BLOCK + 1, 2 * BLOCK + 1};
@@ -727,8 +770,8 @@ static void test_azure_wrong_key(void)
  */
 
 #define CONFORMANCE                                                                                                    \
-    {"create", test_create}, {"round trip", test_round_trip}, {"replace", test_replace},                               \
-        {"if absent", test_if_absent}, {"race of writers, if absent", test_race_if_absent},                            \
+    {"create", test_create}, {"round trip", test_round_trip}, {"many blocks", test_many_blocks},                       \
+        {"replace", test_replace}, {"if absent", test_if_absent}, {"race of writers, if absent", test_race_if_absent}, \
         {"race of writers, replace", test_race_replace}, {"ranges", test_ranges}, {"missing objects", test_missing},   \
         {"remove", test_remove}, {"etag", test_etag}, {"small objects", test_small_objects},                           \
         {"bad keys", test_bad_keys}, {"the longest key", test_long_key}, {"list", test_list},                          \

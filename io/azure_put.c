@@ -1,0 +1,362 @@
+#include "io/azure_put.h"
+
+#include "io/crc64.h"
+#include "io/workers.h"
+
+#include <inttypes.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCKS_MAX        50000u
+#define BLOCK_BYTES_MAX   (4000ull << 20)
+#define BLOCK_GRAIN_BYTES (1ull << 20)
+#define PUT_ROUNDS        3
+#define BLOCK_ID_BYTES    30 /* 24 characters of the identity and 6 digits: a multiple of 3, so base64 has no '=' */
+#define BLOCK_ID_CHARS    40
+
+/* --- Memory of blocks --- */
+
+void azure_put_open_blocks(struct azure_blocks *blocks)
+{
+    pthread_mutex_init(&blocks->lock, NULL);
+}
+
+static void free_idle(struct azure_blocks *blocks)
+{
+    while (blocks->count > 0)
+        free(blocks->idle[--blocks->count]);
+}
+
+void azure_put_close_blocks(struct azure_blocks *blocks)
+{
+    free_idle(blocks);
+    pthread_mutex_destroy(&blocks->lock);
+}
+
+/* Room for one block, or NULL. A small object gets a whole one too: what it does not touch costs nothing. */
+static void *take_block(struct azure_blocks *blocks, size_t bytes)
+{
+    void *block = NULL;
+    pthread_mutex_lock(&blocks->lock);
+    if (blocks->block_bytes == bytes && blocks->count > 0)
+        block = blocks->idle[--blocks->count];
+    pthread_mutex_unlock(&blocks->lock);
+    return block != NULL ? block : malloc(bytes);
+}
+
+/* Kept for the next put of blocks of that size. */
+static void give_block_back(struct azure_blocks *blocks, size_t limit, void *block, size_t bytes)
+{
+    pthread_mutex_lock(&blocks->lock);
+    if (blocks->block_bytes != bytes)
+        free_idle(blocks);
+    blocks->block_bytes = bytes;
+    if (blocks->count < limit) {
+        blocks->idle[blocks->count++] = block;
+        block = NULL;
+    }
+    pthread_mutex_unlock(&blocks->lock);
+    free(block);
+}
+
+/* --- Put ------------------------------------------------------------------------------------------------------- */
+
+/* One put, from its first block to its commit. */
+struct put {
+    struct azure_store *store;
+    const char *key;
+    const struct object_source *source;
+    enum object_condition condition;
+    const atomic_bool *cancel;
+    size_t block_bytes;
+    uint32_t block_count;
+    char identity[AZURE_IDENTITY_CHARS + 1]; /* of this round */
+    pthread_mutex_t reading;                 /* of the source and of `next` */
+    uint32_t next;                           /* block to be read */
+};
+
+/* One block under way. */
+struct block {
+    char *buffer;
+    size_t bytes;
+    uint32_t index;
+    uint64_t crc;
+    const atomic_bool *stop; /* or NULL */
+};
+
+/* How a commit ended that did not simply succeed or fail. */
+enum outcome { OUTCOME_OURS, OUTCOME_THEIRS, OUTCOME_NEITHER };
+
+/* Whose object is there? Asked when a commit was refused: it may be a repetition of one whose answer was lost. */
+static dcache_status_t ask_whose(const struct put *put, struct diag *dg, enum outcome *outcome)
+{
+    struct http_response response;
+    dcache_status_t status = azure_call_head(put->store, dg, put->key, put->cancel, &response);
+    if (status != DCACHE_OK && status != DCACHE_NOT_FOUND)
+        return status;
+    if (status == DCACHE_NOT_FOUND)
+        *outcome = OUTCOME_NEITHER;
+    else if (strcmp(http_headers_get(&response.headers, AZURE_IDENTITY_HEADER), put->identity) == 0 &&
+             (uint64_t)response.content_length == put->source->bytes)
+        *outcome = OUTCOME_OURS;
+    else
+        *outcome = OUTCOME_THEIRS;
+    return DCACHE_OK;
+}
+
+static void add_commit_headers(const struct put *put, struct azure_call *call)
+{
+    azure_call_add_header(call, AZURE_IDENTITY_HEADER, put->identity);
+    if (put->condition == OBJECT_IF_ABSENT)
+        azure_call_add_header(call, "If-None-Match", "*");
+}
+
+/* Judge the answer to Put Blob or Put Block List. `once_more`: the blocks are gone, or the object of another writer
+ * that was in the way is; the round has to be made again. */
+static dcache_status_t settle(const struct put *put, struct diag *dg, const struct azure_call *call,
+                              const struct http_response *response, bool *once_more)
+{
+    *once_more = false;
+    if (response->status == 201)
+        return azure_call_check_stored(call, dg, response);
+    if (azure_call_is_digest_error(response))
+        return azure_call_body_matches(call) ? azure_call_fail(call, dg, response) : object_bad_source(dg, put->key, 0);
+    bool taken = put->condition == OBJECT_IF_ABSENT && azure_call_is_taken(response);
+    /* Another writer's commit drops the blocks of all others; so does our own, if only its answer was lost. */
+    bool blocks_gone = response->status == 400 && strcmp(azure_call_error_code(response), "InvalidBlockList") == 0;
+    if (!taken && !blocks_gone)
+        return azure_call_fail(call, dg, response);
+    enum outcome outcome = OUTCOME_NEITHER;
+    dcache_status_t status = ask_whose(put, dg, &outcome);
+    if (status != DCACHE_OK || outcome == OUTCOME_OURS)
+        return status;
+    if (outcome == OUTCOME_THEIRS && put->condition == OBJECT_IF_ABSENT)
+        return object_exists(dg, put->store->place.url, put->key);
+    *once_more = true;
+    return azure_call_fail(call, dg, response);
+}
+
+static bool is_cancelled(const struct put *put, const struct block *block)
+{
+    return (put->cancel != NULL && atomic_load(put->cancel)) || (block->stop != NULL && atomic_load(block->stop));
+}
+
+/* Read the next block. The source is asked by one thread at a time, and in ascending order: so it can read ahead. */
+static dcache_status_t read_block(struct put *put, struct diag *dg, struct block *block)
+{
+    const struct object_source *source = put->source;
+    dcache_status_t status = DCACHE_OK;
+    pthread_mutex_lock(&put->reading);
+    block->index = put->next++;
+    uint64_t offset = (uint64_t)block->index * put->block_bytes;
+    uint64_t left = source->bytes - offset;
+    block->bytes = (size_t)(left < put->block_bytes ? left : put->block_bytes);
+    if (is_cancelled(put, block))
+        status = diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
+    else if (block->bytes > 0)
+        status = source->read(source->context, dg, offset, block->buffer, block->bytes, &block->crc);
+    pthread_mutex_unlock(&put->reading);
+    return status;
+}
+
+static dcache_status_t take_buffer(const struct put *put, struct diag *dg, struct block *block)
+{
+    block->buffer = take_block(&put->store->blocks, put->block_bytes);
+    if (block->buffer == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for a block of %zu bytes", put->block_bytes);
+    return DCACHE_OK;
+}
+
+static void give_buffer_back(const struct put *put, struct block *block)
+{
+    if (block->buffer != NULL)
+        give_block_back(&put->store->blocks, put->store->base.policy.connections, block->buffer, put->block_bytes);
+}
+
+static void set_body(struct azure_call *call, const struct block *block)
+{
+    call->body = block->buffer;
+    call->body_bytes = block->bytes;
+    call->has_crc = true;
+    call->crc = block->crc;
+}
+
+static dcache_status_t send_whole(struct put *put, struct diag *dg, struct block *block, bool *once_more)
+{
+    struct http_response response;
+    struct azure_call call = azure_call_make(put->store, "PUT", "store", put->key);
+    dcache_status_t status = read_block(put, dg, block);
+    if (status != DCACHE_OK)
+        return status;
+    set_body(&call, block);
+    call.cancel = put->cancel;
+    azure_call_add_header(&call, "x-ms-blob-type", "BlockBlob");
+    add_commit_headers(put, &call);
+    status = azure_call_send(&call, dg, &response);
+    if (status != DCACHE_OK)
+        return status;
+    status = settle(put, dg, &call, &response, once_more);
+    const char *etag = http_headers_get(&response.headers, "ETag");
+    if (status != DCACHE_OK && response.status == 201 && etag[0] != '\0') { /* it is there, and wrong */
+        struct diag quiet = *dg;
+        dcache_status_t removed = azure_call_remove(put->store, &quiet, put->key, etag);
+        if (removed != DCACHE_OK)
+            diag_log(dg, DIAG_WARNING, "a damaged object was left behind: %s", quiet.text);
+    }
+    return status;
+}
+
+static dcache_status_t put_whole(struct put *put, struct diag *dg, bool *once_more)
+{
+    struct block block = {.index = 0};
+    put->next = 0;
+    dcache_status_t status = take_buffer(put, dg, &block);
+    if (status == DCACHE_OK)
+        status = send_whole(put, dg, &block, once_more);
+    give_buffer_back(put, &block);
+    return status;
+}
+
+static void make_block_id(const struct put *put, uint32_t index, char id[BLOCK_ID_CHARS + 1])
+{
+    char plain[BLOCK_ID_BYTES + 1];
+    snprintf(plain, sizeof plain, "%.24s%06u", put->identity, index % 1000000u);
+    EVP_EncodeBlock((unsigned char *)id, (const unsigned char *)plain, BLOCK_ID_BYTES);
+}
+
+static dcache_status_t send_block(struct put *put, struct diag *dg, struct block *block)
+{
+    char id[BLOCK_ID_CHARS + 1];
+    struct http_response response;
+    struct azure_call call = azure_call_make(put->store, "PUT", "store a block of", put->key);
+    dcache_status_t status = read_block(put, dg, block);
+    if (status != DCACHE_OK)
+        return status;
+    make_block_id(put, block->index, id);
+    azure_call_add_query(&call, "blockid", id);
+    azure_call_add_query(&call, "comp", "block");
+    set_body(&call, block);
+    call.cancel = put->cancel;
+    call.stop = block->stop;
+    status = azure_call_send(&call, dg, &response);
+    if (status != DCACHE_OK)
+        return status;
+    if (response.status == 201)
+        return azure_call_check_stored(&call, dg, &response);
+    if (azure_call_is_digest_error(&response) && !azure_call_body_matches(&call))
+        return object_bad_source(dg, put->key, (uint64_t)block->index * put->block_bytes);
+    return azure_call_fail(&call, dg, &response);
+}
+
+/* One block, on one of the threads: which one of them is decided when the source is free. */
+static dcache_status_t put_block(void *context, const struct workers_turn *turn)
+{
+    struct put *put = context;
+    struct block block = {.stop = turn->stop};
+    dcache_status_t status = take_buffer(put, turn->dg, &block);
+    if (status == DCACHE_OK)
+        status = send_block(put, turn->dg, &block);
+    give_buffer_back(put, &block);
+    return status;
+}
+
+/* The body of Put Block List, malloc'ed. <Latest> and not <Uncommitted>: a repeated commit then finds the same blocks
+ * committed already, and the identity in the ids keeps others' out. */
+static char *make_block_list(const struct put *put, size_t *bytes)
+{
+    static const char head[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
+    static const char tail[] = "</BlockList>";
+    size_t size = sizeof head + sizeof tail + (size_t)put->block_count * (BLOCK_ID_CHARS + sizeof "<Latest></Latest>");
+    char *text = malloc(size);
+    if (text == NULL)
+        return NULL;
+    size_t length = (size_t)snprintf(text, size, "%s", head);
+    for (uint32_t i = 0; i < put->block_count; i++) {
+        char id[BLOCK_ID_CHARS + 1];
+        make_block_id(put, i, id);
+        length += (size_t)snprintf(text + length, size - length, "<Latest>%s</Latest>", id);
+    }
+    *bytes = length + (size_t)snprintf(text + length, size - length, "%s", tail);
+    return text;
+}
+
+static dcache_status_t commit_blocks(const struct put *put, struct diag *dg, bool *once_more)
+{
+    struct http_response response;
+    struct azure_call call = azure_call_make(put->store, "PUT", "commit", put->key);
+    char *list = make_block_list(put, &call.body_bytes);
+    if (list == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for the list of %u blocks", put->block_count);
+    call.body = list;
+    call.has_crc = true;
+    call.crc = crc64_update(0, list, call.body_bytes);
+    call.cancel = put->cancel;
+    azure_call_add_query(&call, "comp", "blocklist");
+    add_commit_headers(put, &call);
+    dcache_status_t status = azure_call_send(&call, dg, &response);
+    if (status == DCACHE_OK)
+        status = settle(put, dg, &call, &response, once_more);
+    free(list);
+    return status;
+}
+
+static dcache_status_t put_blocks(struct put *put, struct diag *dg, bool *once_more)
+{
+    put->next = 0;
+    dcache_status_t status = workers_run(dg, put->store->base.policy.connections, put->block_count, put_block, put);
+    if (status == DCACHE_OK)
+        status = diag_failpoint(dg, "object_azure_commit");
+    return status == DCACHE_OK ? commit_blocks(put, dg, once_more) : status;
+}
+
+/* The size of a block: what was asked for, or more, so that there are not too many of them. */
+static uint64_t block_bytes_for(uint64_t wanted, uint64_t object_bytes)
+{
+    uint64_t least = object_bytes / BLOCKS_MAX + 1;
+    if (wanted == 0)
+        wanted = OBJECT_BLOCK_BYTES;
+    if (wanted < least)
+        wanted = (least + BLOCK_GRAIN_BYTES - 1) / BLOCK_GRAIN_BYTES * BLOCK_GRAIN_BYTES;
+    return wanted < BLOCK_BYTES_MAX ? wanted : BLOCK_BYTES_MAX;
+}
+
+static dcache_status_t put_rounds(struct put *put, struct diag *dg)
+{
+    dcache_status_t status = DCACHE_OK;
+    bool once_more = true;
+    for (int round = 0; once_more && round < PUT_ROUNDS; round++) {
+        once_more = false;
+        azure_call_random(put->identity);
+        status =
+            put->source->bytes <= put->block_bytes ? put_whole(put, dg, &once_more) : put_blocks(put, dg, &once_more);
+    }
+    return status;
+}
+
+dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, const char *key,
+                                 const struct object_source *source, enum object_condition condition,
+                                 const atomic_bool *cancel)
+{
+    struct azure_store *store = (struct azure_store *)base;
+    uint64_t block = block_bytes_for(base->policy.block_bytes, source->bytes);
+    if (!object_key_valid(key))
+        return object_bad_key(dg, key);
+    if (source->bytes / BLOCKS_MAX >= BLOCK_BYTES_MAX)
+        return diag_fail(dg, DCACHE_ERR_INVALID, "object %s of %" PRIu64 " bytes is larger than a blob can be", key,
+                         source->bytes);
+    struct put put = {.store = store, .key = key, .source = source, .condition = condition, .cancel = cancel};
+    put.block_bytes = (size_t)block;
+    put.block_count = (uint32_t)((source->bytes + block - 1) / block);
+    if (put.block_count > 1 && condition == OBJECT_IF_ABSENT) { /* saves sending it in vain; the commit decides */
+        struct http_response response;
+        dcache_status_t status = azure_call_head(store, dg, key, cancel, &response);
+        if (status != DCACHE_NOT_FOUND)
+            return status == DCACHE_OK ? object_exists(dg, store->place.url, key) : status;
+    }
+    pthread_mutex_init(&put.reading, NULL);
+    dcache_status_t status = put_rounds(&put, dg);
+    pthread_mutex_destroy(&put.reading);
+    return status;
+}
