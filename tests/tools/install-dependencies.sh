@@ -1,7 +1,8 @@
 #!/bin/bash
-# Install what is missing to build dcache (build) or to build and test it (test): Debian and Ubuntu, apt-get.
+# Install what is missing to build dcache (build), to build and test it (test), or for the tests with several hosts and
+# Slurm (cluster): Debian and Ubuntu, apt-get.
 #
-#   install-dependencies.sh [build|test]
+#   install-dependencies.sh [build|test|cluster]
 #
 # Says what it installs. Where it may not (neither root nor sudo without a password) or cannot (no apt-get), it prints
 # what to do and fails; a part that came from elsewhere, as MPI does on a cluster, counts as there. Why each one is
@@ -35,6 +36,15 @@ python3              python3"
 optional="
 nodejs               node
 npm                  npm"
+# Without these, the tests with several hosts are skipped.
+for_cluster="
+iproute2             ip
+iperf3               iperf3
+nftables             nft
+munge                munged
+slurm-client         sbatch
+slurmctld            slurmctld
+slurmd               slurmd"
 
 say() {
     printf 'install-dependencies: %s\n' "$*"
@@ -43,7 +53,7 @@ say() {
 is_there() { # PROBE
     case $1 in
     pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
-    *) command -v "$1" >/dev/null ;;
+    *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }
 
@@ -75,11 +85,24 @@ install_packages() { # PACKAGE...
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" </dev/null
 }
 
+# Slurm and munge are for the tests' own hosts: on this one, no service of theirs is to start.
+install_without_services() { # PACKAGE...
+    local policy=/usr/sbin/policy-rc.d status made=0
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null && as_root chmod 755 $policy && made=1
+    fi
+    install_packages "$@"
+    status=$?
+    [ $made -eq 0 ] || as_root rm -f $policy
+    return $status
+}
+
 case ${1:-test} in
 build) required=$for_build optional= ;;
 test) required=$for_build$for_test ;;
+cluster) required='' optional=$for_cluster ;;
 *)
-    say "usage: install-dependencies.sh [build|test]"
+    say "usage: install-dependencies.sh [build|test|cluster]"
     exit 2
     ;;
 esac
@@ -94,7 +117,7 @@ fi
 say "missing: ${needed[*]} ${wanted[*]}"
 if may_install; then
     [ ${#needed[@]} -eq 0 ] || install_packages "${needed[@]}" || say "apt-get failed for: ${needed[*]}"
-    [ ${#wanted[@]} -eq 0 ] || install_packages "${wanted[@]}" || say "apt-get failed for: ${wanted[*]}"
+    [ ${#wanted[@]} -eq 0 ] || install_without_services "${wanted[@]}" || say "apt-get failed for: ${wanted[*]}"
 fi
 
 still=$(missing_of "$required")
