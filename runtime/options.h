@@ -40,7 +40,6 @@ struct options {
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */
     double store_stall;                  /**< seconds without a byte after which a request is tried again; default 15 */
     int64_t store_connections;           /**< blocks of one shard in flight, 1..64; default 8 */
-    int64_t store_connections;           /**< blocks of one shard in flight, 1..64; default 8 */
     double close_timeout;                /**< seconds dcache_close waits for the drain; default 600 */
     double interval;                     /**< seconds between checkpoints; 0 = automatic */
     double mtbf;                         /**< of one node, seconds; 0 = not known */

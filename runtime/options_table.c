@@ -176,15 +176,6 @@ const struct option options_table[] = {
      .offset = FIELD(store_connections),
      .help = "How many blocks of a shard are on their way to the object store, or back, at the same time: so many "
              "connections each drain rank has, and so many blocks of 8 MiB it keeps in memory."},
-    {.key = "store_connections",
-     .type = OPTION_INTEGER,
-     .preset = "8",
-     .unit = "connections",
-     .minimum = 1,
-     .maximum = 64,
-     .offset = FIELD(store_connections),
-     .help = "How many blocks of a shard are on their way to the object store, or back, at the same time: so many "
-             "connections each drain rank has, and so many blocks of 8 MiB it keeps in memory."},
     {.key = "close_timeout",
      .type = OPTION_DURATION,
      .preset = "600s",

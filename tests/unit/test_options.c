@@ -43,7 +43,6 @@ static const struct sample samples[] = {
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},
     {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
-    {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
     {"close_timeout", "DCACHE_CLOSE_TIMEOUT", FIELD(close_timeout), SECONDS, NULL, 600, "0", 0},
     {"interval", "DCACHE_INTERVAL", FIELD(interval), SECONDS, NULL, 0, "15m", 900},
     {"mtbf", "DCACHE_MTBF", FIELD(mtbf), SECONDS, NULL, 0, "1000000h", 3600000000},
