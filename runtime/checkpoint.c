@@ -15,6 +15,7 @@
 /* What the ranks know together of the ring, from one agreement. */
 struct ring_view {
     uint64_t sequence; /* of the step to be taken */
+    bool new_sizes;    /* it is not known whether all slots have room for the regions of some rank */
     uint64_t worth[TRANSPORT_SLOTS_MAX];
     bool pending[TRANSPORT_SLOTS_MAX]; /* being drained */
     bool stalled[TRANSPORT_SLOTS_MAX]; /* being drained, without success for now */
@@ -34,12 +35,13 @@ static uint64_t propose_sequence(const dcache_t *dc)
 
 static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, struct ring_view *view)
 {
-    int64_t values[3 + 4 * TRANSPORT_SLOTS_MAX + SSD_RING_VALUES_MAX];
-    int n = 3;
+    int64_t values[4 + 4 * TRANSPORT_SLOTS_MAX + SSD_RING_VALUES_MAX];
+    int n = 4;
 
     values[0] = (int64_t)step;
     values[1] = -(int64_t)step;
     values[2] = (int64_t)propose_sequence(dc);
+    values[3] = dc->room_layout != dc->layout;
     for (uint32_t k = 0; k < dc->slots; k++) {
         enum drain_state state = drain_thread_slot_state(dc->drain, k);
         values[n++] = (int64_t)dc->ring[k].worth;
@@ -57,17 +59,26 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, 
                          "the ranks gave different steps, %lld to %lld: every rank must checkpoint the same one",
                          (long long)-values[1], (long long)values[0]);
     view->sequence = (uint64_t)values[2];
+    view->new_sizes = values[3] != 0;
     for (uint32_t k = 0; k < dc->slots; k++) {
-        view->worth[k] = (uint64_t)values[3 + 4 * k];
-        view->pending[k] = values[4 + 4 * k] != 0;
-        view->stalled[k] = values[5 + 4 * k] != 0;
-        view->misfit[k] = values[6 + 4 * k] != 0;
+        view->worth[k] = (uint64_t)values[4 + 4 * k];
+        view->pending[k] = values[5 + 4 * k] != 0;
+        view->stalled[k] = values[6 + 4 * k] != 0;
+        view->misfit[k] = values[7 + 4 * k] != 0;
     }
     return DCACHE_OK;
 }
 
-/* The least worth slot that may be overwritten: never the newest complete step, and with `draining` false none that is
- * still being drained. -1 when there is none. */
+/* Is it better to overwrite slot a than b? One whose step is not being copied to an SSD, then the one worth less. */
+static bool rather(const dcache_t *dc, const struct ring_view *view, uint32_t a, uint32_t b)
+{
+    uint32_t claim_a = ssd_ring_claim(dc, a), claim_b = ssd_ring_claim(dc, b);
+
+    return claim_a != claim_b ? claim_a < claim_b : view->worth[a] < view->worth[b];
+}
+
+/* The slot to overwrite: never the newest complete step, and with `draining` false none that is still being drained.
+ * -1 when there is none. */
 static int least_slot(const dcache_t *dc, const struct ring_view *view, bool draining)
 {
     uint32_t newest = 0;
@@ -78,7 +89,7 @@ static int least_slot(const dcache_t *dc, const struct ring_view *view, bool dra
     for (uint32_t k = 0; k < dc->slots; k++) {
         bool protected = k == newest && view->worth[k] > 0;
         bool busy = view->worth[k] > 0 && (view->pending[k] || view->stalled[k]);
-        if (!protected && (draining || !busy) && (best < 0 || view->worth[k] < view->worth[best]))
+        if (!protected && (draining || !busy) && (best < 0 || rather(dc, view, k, (uint32_t)best)))
             best = (int)k;
     }
     return best;
@@ -208,10 +219,11 @@ static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
     if (replication_finish(dc) != DCACHE_OK && dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING, "the step before stays on its nodes only: %s", dc->diag.text);
     dcache_status_t status = choose_slot(dc, step, &view, check(dc, step), &slot);
-    if (status == DCACHE_OK && view.misfit[slot])
+    if (status == DCACHE_OK && view.new_sizes)
         status = tiers_check_room(dc, stage_bytes(dc));
     if (status != DCACHE_OK) /* and the slot holds what it held */
         return status;
+    dc->room_layout = dc->layout;
     drain_thread_drop(dc->drain, slot);
     drain_thread_pause(dc->drain, true);
     ssd_thread_pause(dc->ssd_thread, true);

@@ -76,7 +76,8 @@ struct dcache {
 
     struct region *regions;
     uint32_t region_count, region_room;
-    uint64_t layout; /**< grows with every change of names, types or shapes */
+    uint64_t layout;      /**< grows with every change of names, types or shapes */
+    uint64_t room_layout; /**< value of `layout` for which all slots were found to fit their tiers */
 
     struct ring_slot ring[TRANSPORT_SLOTS_MAX];
     uint32_t slots;

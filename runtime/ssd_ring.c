@@ -93,6 +93,18 @@ void ssd_ring_learn(dcache_t *dc, const int64_t *values)
     }
 }
 
+uint32_t ssd_ring_claim(const dcache_t *dc, uint32_t slot)
+{
+    const struct ssd_ring *ring = &dc->ssd_ring;
+
+    for (uint32_t i = 0; i < ring->pending_count; i++) {
+        if (dc->ring[slot].level != DCACHE_LEVEL_NONE &&
+            shard_same_set(&dc->ring[slot].header.set, &ring->pending[i].set))
+            return i == 0 ? 2 : 1;
+    }
+    return 0;
+}
+
 static bool is_pending(const struct ssd_ring *ring, uint32_t slot)
 {
     for (uint32_t i = 0; i < ring->pending_count; i++) {

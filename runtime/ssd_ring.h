@@ -19,6 +19,10 @@ int ssd_ring_ask(dcache_t *dc, int64_t *values);
 /** The agreed values of ssd_ring_ask(). */
 void ssd_ring_learn(dcache_t *dc, const int64_t *values);
 
+/** How much a copy to the SSD would lose if ring slot `slot` was overwritten: 0 nothing, 1 one that may wait still, 2
+ * the oldest one. Equal on all ranks. */
+uint32_t ssd_ring_claim(const dcache_t *dc, uint32_t slot);
+
 /** The step in ring slot `slot` is STAGED: copy it, or when no slot can be had let it wait instead of an older one. */
 void ssd_ring_add(dcache_t *dc, uint32_t slot);
 

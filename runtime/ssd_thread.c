@@ -41,7 +41,8 @@ static void log_outcome(struct ssd_thread *t, const struct job *job, dcache_stat
         return;
     if (status == DCACHE_NOT_FOUND) {
         diag_log(&t->diag, DIAG_INFO,
-                 "the copy of step %" PRIu64 " to the SSD is given up: its slot in memory is in use again",
+                 "the copy of step %" PRIu64 " to the SSD is given up: its slot in memory is in use again; more slots "
+                 "(option slots) give it more time",
                  job->set.step);
         return;
     }
