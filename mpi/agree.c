@@ -70,6 +70,8 @@ dcache_status_t agree_values(const struct world *world, struct diag *dg, const s
     if (all[0] != 0) {
         int failed_rank;
         dcache_status_t status = decode(all[0], &failed_rank);
+        if (status > 0) /* an answer, which has no text */
+            return status;
         dcache_status_t shared = share_text(world, dg, failed_rank);
         return shared == DCACHE_OK ? status : shared;
     }

@@ -212,6 +212,13 @@ static void find_in_nodes(dcache_t *dc, struct survey *survey)
         if (candidate != NULL && candidate->set.world_size == (uint32_t)dc->world.size)
             count_copies(dc, survey, candidate);
     }
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct survey_entry *entry = &survey->entries[i];
+        struct candidate *candidate =
+            entry->slot.state == SHARD_WRITING ? find_candidate(survey, &entry->slot.set) : NULL;
+        if (candidate != NULL)
+            candidate->unfinished = true;
+    }
 }
 
 static void add_manifest(dcache_t *dc, struct survey *survey, uint64_t step)
@@ -269,14 +276,13 @@ static bool fits(const dcache_t *dc, const struct candidate *candidate, uint64_t
            (want == DCACHE_LATEST || candidate->set.step == want);
 }
 
-static struct candidate *newest(dcache_t *dc, struct survey *survey, uint64_t want, bool untried)
+static struct candidate *newest_untried(const dcache_t *dc, const struct survey *survey, uint64_t want)
 {
     struct candidate *best = NULL;
 
     for (size_t i = 0; i < survey->candidate_count; i++) {
         struct candidate *candidate = &survey->candidates[i];
-        if (!fits(dc, candidate, want) ||
-            (untried && (candidate->tried || !(candidate->in_nodes || candidate->has_manifest))))
+        if (!fits(dc, candidate, want) || candidate->tried || !(candidate->in_nodes || candidate->has_manifest))
             continue;
         if (best == NULL || candidate->set.sequence > best->set.sequence)
             best = candidate;
@@ -288,13 +294,26 @@ struct candidate *survey_next(dcache_t *dc, struct survey *survey, uint64_t want
 {
     if (survey->candidates == NULL)
         find_in_nodes(dc, survey);
-    const struct candidate *seen = newest(dc, survey, want, false);
-    if (!survey->objects_asked && (seen == NULL || !seen->in_nodes || seen->tried))
+    if (!survey->objects_asked) /* also when the nodes have a complete step: they may have been out for a while */
         ask_objects(dc, survey, want);
-    struct candidate *next = newest(dc, survey, want, true);
+    struct candidate *next = newest_untried(dc, survey, want);
     if (next != NULL)
         next->tried = true;
     return next;
+}
+
+/* The newest step that was there once: a step that some rank was still writing never was. */
+static const struct candidate *newest_lost(const dcache_t *dc, const struct survey *survey, uint64_t want)
+{
+    const struct candidate *best = NULL;
+
+    for (size_t i = 0; i < survey->candidate_count; i++) {
+        const struct candidate *candidate = &survey->candidates[i];
+        if (fits(dc, candidate, want) && !candidate->unfinished &&
+            (best == NULL || candidate->set.sequence > best->set.sequence))
+            best = candidate;
+    }
+    return best;
 }
 
 dcache_status_t survey_verdict(dcache_t *dc, const struct survey *survey, uint64_t want)
@@ -311,12 +330,18 @@ dcache_status_t survey_verdict(dcache_t *dc, const struct survey *survey, uint64
     }
     if (survey->objects_status != DCACHE_OK)
         return survey->objects_status; /* the text is there already */
-    if (survey->candidate_count > 0 && want == DCACHE_LATEST)
+    const struct candidate *lost = newest_lost(dc, survey, want);
+    if (lost == NULL)
+        return DCACHE_NOT_FOUND;
+    if (want != DCACHE_LATEST)
         return diag_fail(&dc->diag, DCACHE_ERR_CORRUPT,
-                         "job '%s' has checkpoints, but too many copies are lost to complete any of them, the newest "
-                         "being step %llu; `dcache ls` shows what is left",
-                         dc->job, (unsigned long long)survey->candidates[0].set.step);
-    return DCACHE_NOT_FOUND;
+                         "too many copies of step %llu of job '%s' are lost to complete it; `dcache ls` shows what is "
+                         "left",
+                         (unsigned long long)want, dc->job);
+    return diag_fail(&dc->diag, DCACHE_ERR_CORRUPT,
+                     "job '%s' has checkpoints, but too many copies are lost to complete any of them, the newest "
+                     "being step %llu; `dcache ls` shows what is left",
+                     dc->job, (unsigned long long)lost->set.step);
 }
 
 dcache_status_t survey_nodes(dcache_t *dc, struct survey *survey)

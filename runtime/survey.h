@@ -18,9 +18,10 @@ struct survey_entry {
 /** A step that may be restored: all there is of one set. */
 struct candidate {
     struct shard_set set;
-    uint32_t slot; /**< ring slot where most own copies are, if below the number of slots */
-    bool in_nodes; /**< every rank has at least one copy in some node store */
-    bool tried;    /**< failed already, with what was known then */
+    uint32_t slot;   /**< ring slot where most own copies are, if below the number of slots */
+    bool in_nodes;   /**< every rank has at least one copy in some node store */
+    bool unfinished; /**< some copy says WRITING: killed in the middle, and never complete on all nodes */
+    bool tried;      /**< failed already, with what was known then */
     bool has_manifest;
     struct manifest manifest; /**< owned; when has_manifest */
 };
@@ -42,8 +43,8 @@ struct survey {
 dcache_status_t survey_nodes(dcache_t *dc, struct survey *survey) DCACHE_MUST_CHECK;
 
 /**
- * Rank 0 only, not collective: the next candidate to try, NULL when there is none left. The object store is asked when
- * the newest step seen cannot be completed without it.
+ * Rank 0 only, not collective: the next candidate to try, NULL when there is none left. The object store is
+ * asked once, also when the nodes have a complete step: it may have a newer one, taken on other nodes meanwhile.
  * @param want  DCACHE_LATEST or a step
  * @return borrowed until survey_free()
  */
