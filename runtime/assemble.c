@@ -171,20 +171,17 @@ static dcache_status_t read_header(struct work *w, struct source *source, struct
     return status;
 }
 
-/* The header from the nearest source that has a good one; sources without are left out from then on. */
+/* The header from the nearest source that has a good one. The others' chunks may be good all the same. */
 static dcache_status_t find_header(struct work *w)
 {
     struct shard_header header;
 
-    while (w->source_count > 0) {
+    for (size_t s = 0; s < w->source_count; s++) {
         memset(&header, 0, sizeof header);
-        if (read_header(w, &w->sources[0], &header) == DCACHE_OK) {
+        if (read_header(w, &w->sources[s], &header) == DCACHE_OK) {
             w->result->header = header;
             return DCACHE_OK;
         }
-        if (w->sources[0].fd >= 0)
-            close(w->sources[0].fd);
-        memmove(w->sources, w->sources + 1, --w->source_count * sizeof *w->sources);
     }
     return diag_fail(
         &w->dc->diag, DCACHE_ERR_CORRUPT, "no readable copy of this rank's shard of step %llu is left in node stores%s",
@@ -246,21 +243,22 @@ static void verify_in_place(struct work *w)
     w->result->repaired = w->bad_count;
 }
 
-/* Chunks [first, end) from one source; keeps what verifies. */
-static void fill_run(struct work *w, struct source *source, uint32_t first, uint32_t end)
+/* Chunks [first, end) from one source; keeps what verifies. False when the source could not be read. */
+static bool fill_run(struct work *w, struct source *source, uint32_t first, uint32_t end)
 {
     const struct shard_header *header = &w->result->header;
     uint64_t offset = shard_chunk_offset(header, first);
     uint64_t bytes = shard_chunk_offset(header, end - 1) + shard_chunk_length(header, end - 1) - offset;
 
     if (read_source(w, source, offset, (char *)w->result->image.base + offset, bytes) != DCACHE_OK)
-        return;
+        return false;
     for (uint32_t i = first; i < end; i++) {
         if (chunk_good(w, i)) {
             w->bad[i] = 0;
             w->bad_count--;
         }
     }
+    return true;
 }
 
 static void fill_from(struct work *w, struct source *source)
@@ -271,8 +269,8 @@ static void fill_from(struct work *w, struct source *source)
         uint32_t end = i;
         while (end < count && end - i < RUN_CHUNKS && w->bad[end])
             end++;
-        if (end > i)
-            fill_run(w, source, i, end);
+        if (end > i && !fill_run(w, source, i, end) && source->kind == IN_OBJECTS)
+            return; /* a store that does not answer takes its time to say so: not for every run of chunks */
         i = end > i ? end : i + 1;
     }
 }
