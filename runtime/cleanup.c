@@ -83,7 +83,9 @@ void cleanup_after(dcache_t *dc, uint32_t slot)
 {
     const struct ring_slot *ring = &dc->ring[slot];
 
-    if (!dc->clean_due || (ring->level < DCACHE_REPLICATED && dc->world.node_count > 1))
+    bool new_step = ring->header.set.epoch == dc->epoch; /* and no restored one */
+
+    if (!dc->clean_due || !new_step || (ring->level < DCACHE_REPLICATED && dc->world.node_count > 1))
         return;
     dc->clean_due = false;
     clean_all(dc, tiers_root(dc), &dc->store, wanted);

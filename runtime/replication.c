@@ -1,5 +1,6 @@
 #include "runtime/replication.h"
 
+#include "runtime/cleanup.h"
 #include "runtime/levels.h"
 #include "runtime/tiers.h"
 
@@ -159,6 +160,25 @@ dcache_status_t replication_status(dcache_t *dc)
     return rep->status;
 }
 
+static void flush_quietly(dcache_t *dc, struct diag *quiet, uint32_t slot)
+{
+    struct replicator *r = &dc->replicator;
+    bool done = false;
+
+    (void)!r->transport->ops->flush(r->transport, quiet, slot, r->host, true, &done);
+}
+
+/* After a failure on some rank: what has been put already is received before anybody uses that memory for something
+ * else. Collective. */
+static void settle(dcache_t *dc, uint32_t slot)
+{
+    struct diag quiet = dc->diag; /* the failure that led here is the one to tell */
+
+    if (dc->replicator.host != PLACEMENT_NONE && dc->replicator.ring[slot].attached)
+        flush_quietly(dc, &quiet, slot);
+    (void)!agree(&dc->world, &quiet, &dc->replicator.idle, DCACHE_OK); /* serve until all have done the same */
+}
+
 dcache_status_t replication_finish(dcache_t *dc)
 {
     struct replication *rep = &dc->replicating;
@@ -169,8 +189,12 @@ dcache_status_t replication_finish(dcache_t *dc)
     dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, replication_status(dc));
     if (status == DCACHE_OK)
         status = tiers_sync_replicas(dc, rep->slot);
+    else
+        settle(dc, rep->slot);
     rep->active = false;
     levels_replicated(dc, rep->slot, status);
+    if (status == DCACHE_OK)
+        cleanup_after(dc, rep->slot);
     return status;
 }
 
@@ -178,12 +202,12 @@ void replication_invalidate(dcache_t *dc, uint32_t slot)
 {
     struct diag quiet = dc->diag; /* the failure that led here is the one to tell */
     struct replicator *r = &dc->replicator;
-    bool done = false;
 
     if (r->host == PLACEMENT_NONE || !r->ring[slot].attached)
         return;
+    flush_quietly(dc, &quiet, slot); /* a header that is under way must not come last */
     memset(dc->replicating.mark, 0, sizeof dc->replicating.mark);
-    if (r->transport->ops->put(r->transport, &quiet, slot, r->host, r->ring[slot].displacement, dc->replicating.mark,
-                               sizeof dc->replicating.mark) == DCACHE_OK)
-        (void)!r->transport->ops->flush(r->transport, &quiet, slot, r->host, true, &done);
+    (void)!r->transport->ops->put(r->transport, &quiet, slot, r->host, r->ring[slot].displacement, dc->replicating.mark,
+                                  sizeof dc->replicating.mark);
+    flush_quietly(dc, &quiet, slot);
 }
