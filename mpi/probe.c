@@ -132,9 +132,10 @@ static dcache_status_t open_window(const struct world *world, struct diag *dg, s
 
     int code =
         MPI_Win_create(attempt->target, (MPI_Aint)attempt->bytes, 1, MPI_INFO_NULL, world->comm, &attempt->window);
-    if (code != MPI_SUCCESS) {
+    dcache_status_t status = world_check(dg, code, "MPI_Win_create");
+    if (status != DCACHE_OK) {
         attempt->window = MPI_WIN_NULL;
-        return world_check(dg, code, "MPI_Win_create");
+        return status;
     }
     MPI_Win_set_errhandler(attempt->window, MPI_ERRORS_RETURN);
     MPI_Win_get_attr(attempt->window, MPI_WIN_MODEL, &model, &found);

@@ -18,8 +18,9 @@ static dcache_status_t create_window(struct one_sided *self, struct diag *dg, ui
     MPI_Win *window = &self->window[slot];
 
     int code = MPI_Win_create(base, (MPI_Aint)bytes, 1, MPI_INFO_NULL, self->base.world->comm, window);
-    if (code != MPI_SUCCESS)
-        return world_check(dg, code, "MPI_Win_create");
+    dcache_status_t status = world_check(dg, code, "MPI_Win_create");
+    if (status != DCACHE_OK)
+        return status;
     MPI_Win_set_errhandler(*window, MPI_ERRORS_RETURN);
     return world_check(dg, MPI_Win_lock_all(MPI_MODE_NOCHECK, *window), "MPI_Win_lock_all");
 }

@@ -218,6 +218,7 @@ static dcache_status_t send_notice(struct two_sided *self, struct diag *dg, uint
                          &sending->notice_send);
     if (code == MPI_SUCCESS && notice.kind == NOTICE_DATA)
         code = MPI_Isend(data, (int)notice.bytes, MPI_BYTE, (int)rank, WORLD_TAG_DATA, comm, &sending->data_send);
+    note_failure(self, code);
     return world_check(dg, code, "MPI_Isend");
 }
 
@@ -239,56 +240,60 @@ static dcache_status_t two_sided_put(struct transport *transport, struct diag *d
     return DCACHE_OK;
 }
 
+/* Both halves, whatever comes of the first: as long as MPI works an answer is under way from here on. */
 static dcache_status_t ask_flush(struct two_sided *self, struct diag *dg, uint32_t slot, uint32_t rank)
 {
-    dcache_status_t status = send_notice(self, dg, rank, (struct notice){NOTICE_FLUSH, slot, 0, 0}, NULL);
+    int code = MPI_Irecv(&self->flush_answer, 1, MPI_INT64_T, (int)rank, WORLD_TAG_ACK, self->base.world->comm,
+                         &self->flush_receive);
 
-    if (status != DCACHE_OK)
-        return status;
-    status = world_check(dg,
-                         MPI_Irecv(&self->flush_answer, 1, MPI_INT64_T, (int)rank, WORLD_TAG_ACK,
-                                   self->base.world->comm, &self->flush_receive),
-                         "MPI_Irecv");
-    self->flush_pending = status == DCACHE_OK;
-    return status;
+    note_failure(self, code);
+    self->flush_pending = true;
+    dcache_status_t status = send_notice(self, dg, rank, (struct notice){NOTICE_FLUSH, slot, 0, 0}, NULL);
+    return status == DCACHE_OK ? world_check(dg, code, "MPI_Irecv") : status;
 }
 
 static dcache_status_t two_sided_flush(struct transport *transport, struct diag *dg, uint32_t slot, uint32_t rank,
                                        bool wait, bool *done)
 {
     struct two_sided *self = (struct two_sided *)transport;
+    dcache_status_t status = DCACHE_OK;
 
     *done = false;
-    if (!self->flush_pending) {
-        dcache_status_t status = ask_flush(self, dg, slot, rank);
-        if (status != DCACHE_OK)
-            return status;
-    }
+    if (!self->flush_pending)
+        status = ask_flush(self, dg, slot, rank);
     while (!test_request(self, &self->flush_receive)) {
         two_sided_progress(transport);
         if (self->failed != DCACHE_OK)
             return diag_fail(dg, self->failed, "MPI failed while rank %u stored a replica", rank);
         if (!wait)
-            return DCACHE_OK;
+            return status;
         sched_yield();
     }
     self->flush_pending = false;
     *done = true;
+    if (status != DCACHE_OK)
+        return status;
     if (self->flush_answer != DCACHE_OK)
         return diag_fail(dg, (dcache_status_t)self->flush_answer, "rank %u could not store this rank's replica", rank);
     return DCACHE_OK;
+}
+
+static void cancel(MPI_Request *request)
+{
+    if (*request == MPI_REQUEST_NULL)
+        return;
+    MPI_Cancel(request);
+    MPI_Wait(request, MPI_STATUS_IGNORE);
 }
 
 static void two_sided_close(struct transport *transport)
 {
     struct two_sided *self = (struct two_sided *)transport;
 
+    cancel(&self->flush_receive); /* pending only when MPI has failed */
     for (uint32_t g = 0; g < self->guest_count; g++) {
         struct guest *guest = &self->guests[g];
-        if (guest->next_notice != MPI_REQUEST_NULL) {
-            MPI_Cancel(&guest->next_notice);
-            MPI_Wait(&guest->next_notice, MPI_STATUS_IGNORE);
-        }
+        cancel(&guest->next_notice);
         if (guest->answer_send != MPI_REQUEST_NULL)
             MPI_Wait(&guest->answer_send, MPI_STATUS_IGNORE);
     }

@@ -10,8 +10,10 @@ dcache_status_t world_check(struct diag *dg, int mpi_code, const char *call)
     char reason[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
 
-    if (mpi_code == MPI_SUCCESS)
-        return diag_failpoint(dg, call);
+    if (mpi_code == MPI_SUCCESS) {
+        dcache_status_t status = diag_failpoint(dg, call);
+        return status == DCACHE_OK ? DCACHE_OK : diag_fail(dg, DCACHE_ERR_MPI, "%s failed: %s", call, dg->text);
+    }
     MPI_Error_string(mpi_code, reason, &length);
     return diag_fail(dg, DCACHE_ERR_MPI, "%s failed: %s", call, reason);
 }
@@ -122,9 +124,9 @@ dcache_status_t world_find_nodes(struct diag *dg, struct world *world, int64_t n
     code = split_nodes(world, node_size);
     if (code != MPI_SUCCESS)
         return world_check(dg, code, "MPI_Comm_split_type");
-    code = number_nodes(world);
-    if (code != MPI_SUCCESS)
-        return world_check(dg, code, "MPI_Allgather");
+    dcache_status_t status = world_check(dg, number_nodes(world), "MPI_Allgather");
+    if (status != DCACHE_OK)
+        return status;
     group_ranks(world);
     name_node(world);
     return DCACHE_OK;

@@ -34,7 +34,8 @@ struct world {
     uint32_t *rank_by_node;  /**< ranks grouped by node, ascending within; owned */
 };
 
-/** Turn an MPI return code into a status, with a text naming the call and MPI's reason. Failpoint: the call's name. */
+/** Turn an MPI return code into DCACHE_OK or DCACHE_ERR_MPI, with a text naming the call and MPI's reason. Failpoint:
+ * the call's name, also DCACHE_ERR_MPI. */
 dcache_status_t world_check(struct diag *dg, int mpi_code, const char *call) DCACHE_MUST_CHECK;
 
 /** Duplicate the communicator. Collective. The rest is filled by world_find_nodes(). */

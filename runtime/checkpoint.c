@@ -39,7 +39,7 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, 
     int n = 4;
 
     values[0] = (int64_t)step;
-    values[1] = -(int64_t)step;
+    values[1] = (int64_t)(0 - step);
     values[2] = (int64_t)propose_sequence(dc);
     values[3] = dc->room_layout != dc->layout;
     for (uint32_t k = 0; k < dc->slots; k++) {

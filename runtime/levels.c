@@ -90,7 +90,7 @@ static int find_slot(const dcache_t *dc, uint64_t step)
 /* The question must be the same everywhere before anyone acts on it. */
 static dcache_status_t agree_question(dcache_t *dc, uint64_t step, int level)
 {
-    int64_t values[4] = {(int64_t)step, -(int64_t)step, level, -level};
+    int64_t values[4] = {(int64_t)step, (int64_t)(0 - step), level, -level};
     dcache_status_t status = DCACHE_OK;
 
     if (dc->broken)

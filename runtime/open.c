@@ -82,7 +82,9 @@ static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct 
         status = load_boot(&dc->diag, config_file, boot);
     status = agree(&dc->world, &dc->diag, NULL, status);
     if (status == DCACHE_OK)
-        status = world_check(&dc->diag, MPI_Bcast(boot, (int)sizeof *boot, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast");
+        status =
+            agree(&dc->world, &dc->diag, NULL,
+                  world_check(&dc->diag, MPI_Bcast(boot, (int)sizeof *boot, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
     if (status != DCACHE_OK)
         return status;
     dc->options = boot->options;

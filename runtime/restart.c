@@ -118,10 +118,12 @@ static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint6
             candidate = decide(dc, survey, want, &choice);
         dcache_status_t status =
             world_check(&dc->diag, MPI_Bcast(&choice, (int)sizeof choice, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast");
-        if (status == DCACHE_OK)
-            status = choice.found ? attempt(dc, &choice, candidate, request, result)
-                                  : agree(&dc->world, &dc->diag, &dc->replicator.idle,
-                                          dc->world.rank == 0 ? (dcache_status_t)choice.status : DCACHE_OK);
+        status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
+        if (status != DCACHE_OK) /* there is no choice */
+            return status;
+        status = choice.found ? attempt(dc, &choice, candidate, request, result)
+                              : agree(&dc->world, &dc->diag, &dc->replicator.idle,
+                                      dc->world.rank == 0 ? (dcache_status_t)choice.status : DCACHE_OK);
         if (!choice.found && failed != DCACHE_OK && (status == DCACHE_NOT_FOUND || status == DCACHE_ERR_CORRUPT)) {
             memcpy(dc->diag.text, first_failure, sizeof first_failure);
             return failed; /* there was a step, and this is why it cannot be had */
@@ -198,12 +200,14 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
         return status;
     tell_sources(dc, request, result);
     drain_thread_drop(dc->drain, slot);
+    dc->ring[slot].level = DCACHE_LEVEL_NONE; /* until all have the new content */
     status = agree(&dc->world, &dc->diag, &dc->replicator.idle, assemble_adopt(dc, request, result));
     if (status != DCACHE_OK)
         return status;
     note_restored(dc, slot, durable);
-    stage_restore(dc, &dc->ring[slot]);
     status = restore_redundancy(dc, slot);
+    if (status != DCACHE_ERR_MPI) /* on error the application's memory is as it was */
+        stage_restore(dc, &dc->ring[slot]);
     ssd_ring_add_restored(dc, slot);
     if (status != DCACHE_OK && dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING, "step %llu is restored, but not replicated: %s",
@@ -214,7 +218,7 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
 static dcache_status_t agree_wanted(dcache_t *dc, const uint64_t *step)
 {
     uint64_t want = step != NULL ? *step : 0;
-    int64_t values[2] = {(int64_t)want, -(int64_t)want};
+    int64_t values[2] = {(int64_t)want, (int64_t)(0 - want)};
     dcache_status_t status = DCACHE_OK;
 
     if (step == NULL)

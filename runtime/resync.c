@@ -82,13 +82,13 @@ static dcache_status_t exchange(dcache_t *dc, uint32_t slot, struct reports *rep
     struct replicator *r = &dc->replicator;
     const struct ring_slot *ring = &dc->ring[slot];
 
-    dcache_status_t status = replicate_tell_host(&dc->diag, r, ring->header.header_bytes);
-    if (status != DCACHE_OK)
-        return status;
-    for (uint32_t g = 0; g < r->guest_count; g++)
+    dcache_status_t told = replicate_tell_host(&dc->diag, r, ring->header.header_bytes);
+    for (uint32_t g = 0; told == DCACHE_OK && g < r->guest_count; g++)
         digest_replica(dc, &r->ring[slot].guest_slots[g], r->guests[g], r->report[g], &ring->header.set,
                        &reports->of[g]);
-    return replicate_report(&dc->diag, r, reports->of, reports->mine, ring->header.chunk_count + 1);
+    /* Also after a failure, with nothing to tell: the guests wait for it. */
+    dcache_status_t status = replicate_report(&dc->diag, r, reports->of, reports->mine, ring->header.chunk_count + 1);
+    return told != DCACHE_OK ? told : status;
 }
 
 static void compare(dcache_t *dc, uint32_t slot, const uint64_t *words)

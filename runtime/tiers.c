@@ -156,11 +156,11 @@ dcache_status_t tiers_check_room(dcache_t *dc, uint64_t bytes)
     uint64_t guests = 0;
 
     dcache_status_t status = replicate_guest_bytes(&dc->diag, &dc->replicator, bytes, &guests);
-    if (status == DCACHE_OK) { /* or the MPI is gone */
-        count_main(dc, bytes, guests, &rooms[0]);
-        count_second(dc, bytes, &rooms[1]);
-        status = world_check(&dc->diag, sum_over_host(dc, rooms), "MPI_Allreduce");
-    }
+    count_main(dc, bytes, guests, &rooms[0]);
+    count_second(dc, bytes, &rooms[1]);
+    int code = sum_over_host(dc, rooms); /* also after a failure: the others are there */
+    if (status == DCACHE_OK)
+        status = world_check(&dc->diag, code, "MPI_Allreduce");
     if (status == DCACHE_OK)
         status = judge(dc, rooms);
     return agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
