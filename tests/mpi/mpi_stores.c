@@ -3,9 +3,11 @@
 #include "mpi_support.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void node_path(const char *job, unsigned index, char *path, size_t room)
 {
@@ -32,6 +34,79 @@ void stores_lose_all(const char *job)
     if (support_rank == 0)
         support_remove_tree(path);
     MPI_Barrier(MPI_COMM_WORLD);
+}
+
+void stores_lose_shard(const char *job, uint32_t rank, uint64_t step)
+{
+    size_t count = 0;
+    struct stored *list = stores_list(job, &count);
+    char path[600];
+
+    for (size_t i = 0; support_rank == 0 && i < count; i++) {
+        if (list[i].entry.rank != rank || list[i].entry.set.step != step)
+            continue;
+        stores_path(job, &list[i], path, sizeof path);
+        CHECK(unlink(path) == 0);
+    }
+    free(list);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/* Copy a directory tree over another one. */
+static void copy_tree(const char *from, const char *to)
+{
+    char command[1200];
+
+    support_remove_tree(to);
+    snprintf(command, sizeof command, "cp -a '%s' '%s'", from, to);
+    CHECK(system(command) == 0);
+}
+
+static void kept_paths(const char *job, char *here, char *kept, size_t room)
+{
+    snprintf(here, room, "%s/%s", support_stores(), job);
+    snprintf(kept, room, "%s/kept-%s", support_scratch(), job);
+}
+
+void stores_keep(const char *job)
+{
+    char here[512], kept[512];
+
+    kept_paths(job, here, kept, sizeof here);
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (support_rank == 0)
+        copy_tree(here, kept);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+void stores_bring_back(const char *job)
+{
+    char here[512], kept[512];
+
+    kept_paths(job, here, kept, sizeof here);
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (support_rank == 0)
+        copy_tree(kept, here);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+void stores_mark_writing(const char *job, const struct stored *stored)
+{
+    unsigned char fixed[SHARD_FIXED_BYTES];
+    struct shard_header header;
+    struct diag dg;
+    char path[600];
+
+    diag_init(&dg, job, support_rank, DIAG_ERROR);
+    stores_path(job, stored, path, sizeof path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && pread(fd, fixed, sizeof fixed, 0) == (ssize_t)sizeof fixed);
+    memset(&header, 0, sizeof header);
+    CHECK(shard_decode_fixed(&dg, fixed, sizeof fixed, &header) == DCACHE_OK);
+    header.state = SHARD_WRITING;
+    shard_encode_fixed(&header, fixed);
+    CHECK(pwrite(fd, fixed, sizeof fixed, 0) == (ssize_t)sizeof fixed);
+    close(fd);
 }
 
 static void add_node(struct diag *dg, const char *job, unsigned index, struct stored **list, size_t *count)
@@ -85,16 +160,20 @@ struct stored *stores_list(const char *job, size_t *count)
     return list;
 }
 
+static bool is_copy(const struct stored *stored, enum slot_kind kind, uint32_t rank, uint64_t step)
+{
+    return stored->entry.kind == kind && stored->entry.rank == rank && stored->entry.set.step == step &&
+           stored->entry.state == SHARD_COMPLETE;
+}
+
 const struct stored *stores_find(const struct stored *list, size_t count, enum slot_kind kind, uint32_t rank,
                                  uint64_t step)
 {
     const struct stored *best = NULL;
 
     for (size_t i = 0; i < count; i++) {
-        const struct catalog_entry *entry = &list[i].entry;
-        if (entry->kind != kind || entry->rank != rank || entry->set.step != step || entry->state != SHARD_COMPLETE)
-            continue;
-        if (best == NULL || entry->set.sequence > best->entry.set.sequence)
+        if (is_copy(&list[i], kind, rank, step) &&
+            (best == NULL || list[i].entry.set.sequence > best->entry.set.sequence))
             best = &list[i];
     }
     return best;
@@ -114,13 +193,26 @@ static bool verify(const char *job, const struct stored *stored)
     struct node_store store;
     uint32_t bad = 0;
 
-    if (stored == NULL)
-        return false;
     diag_init(&dg, job, support_rank, DIAG_ERROR);
     CHECK(node_store_open(&dg, support_stores(), job, stored->node, false, &store) == DCACHE_OK);
     dcache_status_t status = slot_verify(&dg, &store, &stored->entry, &bad);
     node_store_close(&store);
     return status == DCACHE_OK && bad == 0;
+}
+
+/* Former placements' copies may lie about, too: any own copy with any replica on another node will do. */
+static bool redundant(const char *job, const struct stored *list, size_t count, uint32_t rank, uint64_t step)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!is_copy(&list[i], SLOT_OWN, rank, step) || !verify(job, &list[i]))
+            continue;
+        for (size_t k = 0; k < count; k++) {
+            if (is_copy(&list[k], SLOT_REPLICA, rank, step) && list[k].node != list[i].node &&
+                shard_same_set(&list[k].entry.set, &list[i].entry.set) && verify(job, &list[k]))
+                return true;
+        }
+    }
+    return false;
 }
 
 bool stores_redundant(const char *job, uint64_t step, uint32_t ranks)
@@ -130,10 +222,7 @@ bool stores_redundant(const char *job, uint64_t step, uint32_t ranks)
     int good = 1;
 
     for (uint32_t r = 0; support_rank == 0 && good && r < ranks; r++) {
-        const struct stored *own = stores_find(list, count, SLOT_OWN, r, step);
-        const struct stored *replica = stores_find(list, count, SLOT_REPLICA, r, step);
-        good = verify(job, own) && verify(job, replica) && own->node != replica->node &&
-               shard_same_set(&own->entry.set, &replica->entry.set);
+        good = redundant(job, list, count, r, step);
         if (!good)
             fprintf(stderr, "step %llu of rank %u is not redundant\n", (unsigned long long)step, r);
     }

@@ -19,6 +19,13 @@ void stores_lose_node(const char *job, unsigned index);
 /** Remove the whole job's directory. */
 void stores_lose_all(const char *job);
 
+/** Remove every copy that the node stores have of rank's shard of the step. */
+void stores_lose_shard(const char *job, uint32_t rank, uint64_t step);
+
+/** Keep a copy of all node stores beside them, and bring it back in place of what is there then. */
+void stores_keep(const char *job);
+void stores_bring_back(const char *job);
+
 /** All believable slots of the job, on every rank; malloc'ed, the caller's. */
 struct stored *stores_list(const char *job, size_t *count);
 
@@ -32,6 +39,10 @@ void stores_path(const char *job, const struct stored *stored, char *path, size_
 /** Does every rank have an own copy and a replica of the step, both verified to the last byte and on different nodes?
  */
 bool stores_redundant(const char *job, uint64_t step, uint32_t ranks);
+
+/** Damage a slot: its header says WRITING from now on, as if its process had been killed in the middle. Not collective.
+ */
+void stores_mark_writing(const char *job, const struct stored *stored);
 
 /** How many slot files there are, whatever is in them. */
 size_t stores_count_files(const char *job);

@@ -16,7 +16,7 @@
 
 int support_rank, support_size;
 
-static char scratch[256], stores[300], trying[256];
+static char scratch[256], stores[300], objects[300], trying[256];
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place)
 {
@@ -48,6 +48,7 @@ static void make_scratch(void)
     MPI_Bcast(scratch, (int)sizeof scratch, MPI_CHAR, 0, MPI_COMM_WORLD);
     CHECK(scratch[0] != '\0');
     snprintf(stores, sizeof stores, "%s/memory", scratch);
+    snprintf(objects, sizeof objects, "%s/objects", scratch);
 }
 
 /* Can a process read the memory of another one that is not its child, as ranks would? Not in every container. */
@@ -116,6 +117,23 @@ const char *support_scratch(void)
 const char *support_stores(void)
 {
     return stores;
+}
+
+const char *support_objects(void)
+{
+    return objects;
+}
+
+void support_use_objects(bool yes)
+{
+    char url[320];
+
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (support_rank == 0)
+        support_remove_tree(objects);
+    MPI_Barrier(MPI_COMM_WORLD);
+    snprintf(url, sizeof url, "file://%s", objects);
+    support_option("STORE", yes ? url : "none");
 }
 
 void support_option(const char *name, const char *value)
@@ -203,6 +221,8 @@ void support_trying(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(trying, sizeof trying, format, arguments);
     va_end(arguments);
+    if (support_rank == 0 && getenv("TEST_VERBOSE") != NULL)
+        fprintf(stderr, "%s\n", trying);
 }
 
 uint64_t support_seed(void)

@@ -27,6 +27,10 @@ const char *support_scratch(void);
 /** Directory of the node stores (option memory_store). */
 const char *support_stores(void);
 
+/** Directory of the object store, and the option store: a new, empty one, or none. Collective. */
+const char *support_objects(void);
+void support_use_objects(bool yes);
+
 /** Set an option by its environment variable's name without DCACHE_ ("NODE_SIZE"), or with NULL unset it. All ranks. */
 void support_option(const char *name, const char *value);
 void support_option_number(const char *name, long value);
@@ -48,7 +52,7 @@ void support_check_same(dcache_status_t status, const char *text, const char *fi
 dcache_t *support_open(void);
 void support_close(dcache_t **dc);
 
-/** What is being tried, printed with a check that fails. */
+/** What is being tried, printed with a check that fails; with TEST_VERBOSE set, at once. */
 void support_trying(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /** A seed that is new in each run, printed, the same on all ranks; TEST_SEED=n repeats a run. Collective. */

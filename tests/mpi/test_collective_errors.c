@@ -1,0 +1,377 @@
+/* One rank fails at one place: no rank hangs, all return the same status and the text of that rank, the step before is
+ * as it was, and the next checkpoint works. For every place in mpi/ and runtime/ where a failure can be injected: the
+ * test reads their names from the sources, and fails when there is one that it does not know.
+ *
+ * ranks: 3 4 */
+#include "mpi_fields.h"
+#include "mpi_stores.h"
+#include "mpi_support.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JOB "test"
+
+enum call { OPEN = 1, CHECKPOINT = 2, BEGIN = 4, RESTART = 8, RESTART_OBJECTS = 16 };
+
+#define SAVING     (CHECKPOINT | BEGIN)
+#define RESTARTING (RESTART | RESTART_OBJECTS)
+
+enum transports { ONE_SIDED = 1, TWO_SIDED = 2, BOTH = 3 };
+
+/* A place where a failure is injected, and the calls that must fail by it. In others named by `may` they may succeed:
+ * what fails there is not needed, or found to be missing. */
+struct place {
+    const char *name;
+    enum transports transports;
+    unsigned must, may;
+};
+
+static const struct place places[] = {
+    {"store.open", BOTH, OPEN, RESTARTING},
+    {"store.lock", BOTH, OPEN, 0},
+    {"slot.open", BOTH, SAVING | RESTARTING, 0},
+    {"slot.allocate", BOTH, SAVING | RESTARTING, 0},
+    {"slot.create", BOTH, SAVING, 0},
+    {"checkpoint.begin", BOTH, SAVING, 0},
+    {"checkpoint.stage", BOTH, SAVING, 0},
+    {"checkpoint.header", BOTH, SAVING, 0},
+    {"restart.survey", BOTH, RESTARTING, 0},
+    {"restart.assemble", BOTH, RESTARTING, 0},
+    {"fanin.read", BOTH, 0, RESTART},
+    {"replicate.put", BOTH, SAVING, RESTARTING},
+    {"replicate.flush", BOTH, SAVING, RESTARTING},
+    {"transport.attach", TWO_SIDED, SAVING, RESTARTING},
+    {"MPI_Allgather", BOTH, OPEN | RESTARTING, 0},
+    {"MPI_Allgatherv", BOTH, RESTARTING, 0},
+    {"MPI_Allreduce", BOTH, SAVING, 0},
+    {"MPI_Bcast", BOTH, OPEN | RESTARTING, 0},
+    {"MPI_Scatter", BOTH, RESTART_OBJECTS, 0},
+    {"MPI_Waitall", BOTH, SAVING | RESTARTING, 0},
+    {"MPI_Win_create", ONE_SIDED, OPEN | SAVING | RESTARTING, 0},
+    {"MPI_Win_lock_all", ONE_SIDED, OPEN | SAVING | RESTARTING, 0},
+    {"MPI_Put", ONE_SIDED, SAVING, RESTARTING},
+    {"MPI_Win_flush", ONE_SIDED, SAVING, RESTARTING},
+    {"MPI_Isend", TWO_SIDED, SAVING, RESTARTING},
+    {"MPI_Irecv", TWO_SIDED, SAVING, RESTARTING},
+};
+
+/* Reported only when MPI itself has failed: then no agreement is possible, and none can be tested. */
+static const char *const unreachable[] = {"MPI_Comm_dup", "MPI_Comm_split_type", "MPI_Iallreduce"};
+
+/* ---- the list of places against the sources ---- */
+
+static bool known(const char *name)
+{
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        if (strcmp(places[i].name, name) == 0)
+            return true;
+    }
+    for (size_t i = 0; i < sizeof unreachable / sizeof unreachable[0]; i++) {
+        if (strcmp(unreachable[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The first string among the arguments that start at `at`, if there is one. */
+static bool first_string(const char *at, char *name, size_t room)
+{
+    int depth = 1;
+
+    for (; *at != '\0' && *at != '"' && depth > 0; at++)
+        depth += (*at == '(') - (*at == ')');
+    if (*at != '"' || depth == 0)
+        return false;
+    size_t length = strcspn(at + 1, "\"");
+    if (length >= room)
+        return false;
+    memcpy(name, at + 1, length);
+    name[length] = '\0';
+    return true;
+}
+
+static void check_source(const char *path, const char *function)
+{
+    static char text[1 << 17];
+    char name[64];
+    FILE *file = fopen(path, "r");
+
+    CHECK(file != NULL);
+    size_t bytes = fread(text, 1, sizeof text - 1, file);
+    text[bytes] = '\0';
+    CHECK(bytes < sizeof text - 1);
+    fclose(file);
+    for (const char *at = text; (at = strstr(at, function)) != NULL;) {
+        at += strlen(function);
+        if (first_string(at, name, sizeof name)) {
+            support_trying("is %s, in %s, in the list of this test?", name, path);
+            CHECK(known(name));
+        }
+    }
+}
+
+static void check_folder(const char *root, const char *folder)
+{
+    char path[1024];
+    const struct dirent *item;
+
+    snprintf(path, sizeof path, "%s/%s", root, folder);
+    DIR *directory = opendir(path);
+    CHECK(directory != NULL);
+    while ((item = readdir(directory)) != NULL) {
+        size_t length = strlen(item->d_name);
+        if (length < 3 || strcmp(item->d_name + length - 2, ".c") != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s/%s", root, folder, item->d_name);
+        check_source(path, "diag_failpoint(");
+        check_source(path, "world_check(");
+    }
+    closedir(directory);
+}
+
+static void check_list(void)
+{
+    const char *root = getenv("TEST_SOURCE_DIR");
+
+    if (root == NULL || support_rank != 0) /* run by hand */
+        return;
+    check_folder(root, "mpi");
+    check_folder(root, "runtime");
+}
+
+/* ---- one scenario ---- */
+
+struct scenario {
+    const struct place *place;
+    enum call call;
+    int rank;
+    bool always; /* at every hit, not only the first */
+    bool must;
+    dcache_t *dc;
+    struct fields fields;
+    dcache_status_t status;
+    uint64_t newest; /* what must be restorable afterwards */
+    char text[1024];
+};
+
+static void set_failure(const struct scenario *s)
+{
+    char value[128];
+
+    snprintf(value, sizeof value, "%s=error@%d%s", s->place->name, s->rank, s->always ? "" : "#1");
+    support_option("FAILPOINTS", value);
+}
+
+static void open_handle(struct scenario *s)
+{
+    s->dc = support_open();
+    fields_protect(s->dc, &s->fields);
+}
+
+static void take(struct scenario *s, uint64_t step)
+{
+    fields_fill(&s->fields, step);
+    CHECK_STATUS(s->dc, dcache_checkpoint(s->dc, step), DCACHE_OK);
+}
+
+static void restore(struct scenario *s, uint64_t wanted, uint64_t expected)
+{
+    uint64_t step = wanted;
+
+    fields_scribble(&s->fields);
+    CHECK_STATUS(s->dc, dcache_restart(s->dc, &step), DCACHE_OK);
+    CHECK(step == expected && fields_hold(&s->fields, expected));
+}
+
+static void remove_copy(enum slot_kind kind, uint32_t rank)
+{
+    size_t count = 0;
+    struct stored *list = stores_list(JOB, &count);
+    const struct stored *stored = stores_find(list, count, kind, rank, 1);
+    char path[640];
+
+    CHECK(stored != NULL);
+    stores_path(JOB, stored, path, sizeof path);
+    if (support_rank == 0)
+        CHECK(remove(path) == 0);
+    free(list);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/* Step 1 is there; for restarts with holes, so that all of it is at work: reading from others, putting again. */
+static void prepare(struct scenario *s)
+{
+    stores_lose_all(JOB);
+    support_use_objects(s->call == RESTART_OBJECTS);
+    fields_init(&s->fields, support_rank);
+    fields_add_some(&s->fields, 1200);
+    open_handle(s);
+    take(s, 1);
+    s->newest = 1;
+    if (s->call == RESTART_OBJECTS)
+        CHECK_STATUS(s->dc, dcache_wait(s->dc, 1, DCACHE_DURABLE), DCACHE_OK);
+    if (s->call & (CHECKPOINT | BEGIN))
+        return;
+    support_close(&s->dc);
+    if (s->call == RESTART_OBJECTS) {
+        stores_lose_all(JOB);
+    } else if (s->call == RESTART) {
+        remove_copy(SLOT_OWN, 0);
+        remove_copy(SLOT_OWN, (uint32_t)support_size - 1);
+        remove_copy(SLOT_REPLICA, 1);
+    }
+    if (s->call != OPEN)
+        open_handle(s);
+}
+
+static dcache_status_t call_it(struct scenario *s)
+{
+    uint64_t step = DCACHE_LATEST;
+    dcache_status_t status;
+
+    switch (s->call) {
+    case OPEN:
+        return dcache_open(MPI_COMM_WORLD, NULL, &s->dc);
+    case CHECKPOINT:
+        return dcache_checkpoint(s->dc, 2);
+    case BEGIN:
+        status = dcache_checkpoint_begin(s->dc, 2);
+        if (status != DCACHE_OK)
+            return status;
+        s->newest = 2; /* on this node it is safe already */
+        return dcache_wait(s->dc, 2, DCACHE_REPLICATED);
+    case RESTART:
+    case RESTART_OBJECTS:
+    default:
+        status = dcache_restart(s->dc, &step);
+        CHECK(step == (status == DCACHE_OK ? 1 : DCACHE_LATEST));
+        return status;
+    }
+}
+
+static void strike(struct scenario *s)
+{
+    fields_fill(&s->fields, 2);
+    if (s->call & RESTARTING)
+        fields_scribble(&s->fields);
+    set_failure(s);
+    s->status = call_it(s);
+    support_option("FAILPOINTS", "");
+    snprintf(s->text, sizeof s->text, "%s", s->status < 0 ? dcache_error_text(s->dc) : "");
+    CHECK_SAME(s->status, s->text);
+}
+
+static void check_outcome(const struct scenario *s)
+{
+    char name[32];
+
+    CHECK(s->status <= 0);
+    if (s->must)
+        CHECK(s->status != DCACHE_OK);
+    if (s->status == DCACHE_OK) {
+        CHECK(s->call & RESTARTING ? fields_hold(&s->fields, 1) : fields_hold(&s->fields, 2));
+        return;
+    }
+    CHECK(s->call == OPEN ? s->dc == NULL : s->dc != NULL);
+    if (s->call & RESTARTING)
+        CHECK(fields_scribbled(&s->fields));
+    else
+        CHECK(fields_hold(&s->fields, 2));
+    if (s->call == OPEN)
+        return;
+    snprintf(name, sizeof name, "rank %d", s->rank);
+    CHECK(strstr(s->text, name) != NULL);
+}
+
+/* After a failure of MPI nothing but closing is left, and closing says so. */
+static void check_broken(struct scenario *s)
+{
+    dcache_level_t level = DCACHE_LEVEL_NONE;
+    uint64_t step = 1;
+
+    CHECK_STATUS(s->dc, dcache_checkpoint(s->dc, 4), DCACHE_ERR_STATE);
+    CHECK_STATUS(s->dc, dcache_wait(s->dc, 1, DCACHE_STAGED), DCACHE_ERR_STATE);
+    CHECK_STATUS(s->dc, dcache_test(s->dc, 1, &level), DCACHE_ERR_STATE);
+    CHECK_STATUS(s->dc, dcache_restart(s->dc, &step), DCACHE_ERR_STATE);
+    CHECK_STATUS(NULL, dcache_close(&s->dc), DCACHE_ERR_MPI);
+    CHECK(s->dc == NULL);
+}
+
+/* What was there before is there still, and life goes on. */
+static void check_afterwards(struct scenario *s)
+{
+    if (s->call == CHECKPOINT && s->status == DCACHE_OK)
+        s->newest = 2;
+    if (s->status == DCACHE_ERR_MPI && s->call != OPEN)
+        check_broken(s);
+    if (s->dc == NULL)
+        open_handle(s);
+    else
+        fields_protect(s->dc, &s->fields);
+    restore(s, DCACHE_LATEST, s->newest);
+    restore(s, 1, 1);
+    take(s, 3);
+    CHECK(stores_redundant(JOB, 3, (uint32_t)support_size));
+    restore(s, DCACHE_LATEST, 3);
+    support_close(&s->dc);
+    open_handle(s);
+    restore(s, DCACHE_LATEST, 3);
+    support_close(&s->dc);
+    fields_free(&s->fields);
+}
+
+static void try_place(const struct place *place, enum call call, int rank, bool always, bool must)
+{
+    static struct scenario s;
+
+    memset(&s, 0, sizeof s);
+    s.place = place;
+    s.call = call;
+    s.rank = rank;
+    s.always = always;
+    s.must = must;
+    prepare(&s);
+    strike(&s);
+    check_outcome(&s);
+    check_afterwards(&s);
+}
+
+static void test_transport(enum transports transport)
+{
+    static const char *const call_names[] = {"open", "checkpoint", "begin + wait", "restart", "restart from objects"};
+    const char *name = transport == ONE_SIDED ? "one-sided" : "two-sided";
+    int last = support_size - 1;
+
+    support_option("TRANSPORT", name);
+    support_option_number("NODE_SIZE", support_size > 3 ? 2 : 1);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        for (unsigned c = 0; c < 5; c++) {
+            const struct place *place = &places[i];
+            bool must = (place->must & 1u << c) != 0, may = (place->may & 1u << c) != 0;
+            if (!(place->transports & transport) || !(must || may))
+                continue;
+            support_trying("%s, %s fails in %s on rank 0, every time", name, place->name, call_names[c]);
+            try_place(place, (enum call)(1u << c), 0, true, must);
+            support_trying("%s, %s fails in %s on rank %d, once", name, place->name, call_names[c], last);
+            try_place(place, (enum call)(1u << c), last, false, must);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+#ifndef DCACHE_FAILPOINTS
+    (void)argc;
+    (void)argv;
+    return 77; /* skipped: nothing can be injected in this build */
+#endif
+    support_start(&argc, &argv, MPI_THREAD_SINGLE);
+    support_option("FAILPOINTS", ""); /* set once and for all: later changes do not move the environment */
+    check_list();
+    test_transport(ONE_SIDED);
+    test_transport(TWO_SIDED);
+    return support_finish();
+}
