@@ -71,6 +71,8 @@ struct dcache {
     struct node_store ssd;   /**< the second one, with tier = both; else not open */
     struct replicator replicator;
     struct object_store *objects; /**< NULL when there is none */
+    struct object_store
+        *objects_quick; /**< rank 0: the same, but not waited for long; for questions that can do without */
     char store_url[OBJECT_URL_MAX];
     struct drain_thread *drain; /**< on drain ranks, when there is an object store */
 

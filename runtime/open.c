@@ -16,6 +16,8 @@
 
 #define WAIT_SLICE_S 0.05
 #define LOCK_WAIT_S  3.0
+/* How long a restart from the nodes waits to hear whether the object store has a newer step. */
+#define QUICK_TIMEOUT_S 5.0
 
 static double now(void)
 {
@@ -220,7 +222,8 @@ static dcache_status_t check_shared(dcache_t *dc)
                  "Azure Blob, or to none",
                  dc->store_url);
     object_store_close(dc->objects);
-    dc->objects = NULL;
+    object_store_close(dc->objects_quick);
+    dc->objects = dc->objects_quick = NULL;
     dc->store_url[0] = '\0';
     return DCACHE_OK;
 }
@@ -233,7 +236,11 @@ static dcache_status_t open_objects(dcache_t *dc, const struct boot *boot)
 
     if (dc->store_url[0] == '\0')
         return DCACHE_OK;
+    struct object_policy quick = policy;
+    quick.timeout_s = policy.timeout_s < QUICK_TIMEOUT_S ? policy.timeout_s : QUICK_TIMEOUT_S;
     dcache_status_t status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &policy, &dc->objects);
+    if (status == DCACHE_OK && dc->world.rank == 0)
+        status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &quick, &dc->objects_quick);
     status = agree(&dc->world, &dc->diag, NULL, status);
     if (status == DCACHE_OK)
         status = check_shared(dc);
@@ -364,6 +371,7 @@ static void release(dcache_t *dc)
     drain_thread_stop(dc->drain);
     ssd_thread_stop(dc->ssd_thread);
     object_store_close(dc->objects);
+    object_store_close(dc->objects_quick);
     replicate_close(&dc->replicator);
     for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
         stage_release(&dc->ring[k]);

@@ -221,11 +221,11 @@ static void find_in_nodes(dcache_t *dc, struct survey *survey)
     }
 }
 
-static void add_manifest(dcache_t *dc, struct survey *survey, uint64_t step)
+static void add_manifest(dcache_t *dc, struct survey *survey, struct object_store *objects, uint64_t step)
 {
     struct manifest manifest;
     struct diag quiet = dc->diag;
-    dcache_status_t status = manifest_load(&quiet, dc->objects, dc->job, step, &manifest);
+    dcache_status_t status = manifest_load(&quiet, objects, dc->job, step, &manifest);
 
     if (status != DCACHE_OK) {
         if (status != DCACHE_NOT_FOUND) {
@@ -248,26 +248,42 @@ static void add_manifest(dcache_t *dc, struct survey *survey, uint64_t step)
     candidate->tried = false;
 }
 
-static void ask_objects(dcache_t *dc, struct survey *survey, uint64_t want)
+/* Add durable steps above `above`, the newest ones. */
+static void ask(dcache_t *dc, struct survey *survey, struct object_store *objects, bool all, uint64_t above)
 {
     uint64_t *steps = NULL;
     size_t count = 0;
 
-    survey->objects_asked = true;
-    if (dc->objects == NULL)
-        return;
-    if (want != DCACHE_LATEST) {
-        add_manifest(dc, survey, want);
-        return;
-    }
-    survey->objects_status = manifest_list_steps(&dc->diag, dc->objects, dc->job, &steps, &count);
+    survey->objects_status = manifest_list_steps(&dc->diag, objects, dc->job, &steps, &count);
     if (survey->objects_status != DCACHE_OK) {
         diag_log(&dc->diag, DIAG_WARNING, "restart without the object store: %s", dc->diag.text);
         return;
     }
-    for (size_t i = count; i > 0 && count - i < MANIFESTS_MAX; i--)
-        add_manifest(dc, survey, steps[i - 1]);
+    for (size_t i = count; i > 0 && count - i < MANIFESTS_MAX && (all || steps[i - 1] > above); i--)
+        add_manifest(dc, survey, objects, steps[i - 1]);
     free(steps);
+}
+
+/* The nodes have a complete step, but may have been out for a while: is there a newer one? Not worth a long wait, nor
+ * more than the manifests of newer steps. */
+static void glance_at_objects(dcache_t *dc, struct survey *survey, const struct candidate *have)
+{
+    uint64_t above = have->set.step;
+
+    survey->objects_glanced = true;
+    if (dc->objects_quick != NULL)
+        ask(dc, survey, dc->objects_quick, false, above);
+}
+
+static void ask_objects(dcache_t *dc, struct survey *survey, uint64_t want)
+{
+    survey->objects_asked = true;
+    if (dc->objects == NULL)
+        return;
+    if (want != DCACHE_LATEST)
+        add_manifest(dc, survey, dc->objects, want);
+    else
+        ask(dc, survey, dc->objects, true, 0);
 }
 
 static bool fits(const dcache_t *dc, const struct candidate *candidate, uint64_t want)
@@ -290,13 +306,25 @@ static struct candidate *newest_untried(const dcache_t *dc, const struct survey 
     return best;
 }
 
+static bool any_tried(const struct survey *survey)
+{
+    for (size_t i = 0; i < survey->candidate_count; i++) {
+        if (survey->candidates[i].tried)
+            return true;
+    }
+    return false;
+}
+
 struct candidate *survey_next(dcache_t *dc, struct survey *survey, uint64_t want)
 {
     if (survey->candidates == NULL)
         find_in_nodes(dc, survey);
-    if (!survey->objects_asked) /* also when the nodes have a complete step: they may have been out for a while */
-        ask_objects(dc, survey, want);
     struct candidate *next = newest_untried(dc, survey, want);
+    if (!survey->objects_asked && (next == NULL || any_tried(survey)))
+        ask_objects(dc, survey, want); /* it may also have what is corrupt in the step that was tried */
+    else if (!survey->objects_glanced && want == DCACHE_LATEST)
+        glance_at_objects(dc, survey, next);
+    next = newest_untried(dc, survey, want);
     if (next != NULL)
         next->tried = true;
     return next;

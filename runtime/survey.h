@@ -35,7 +35,8 @@ struct survey {
     uint32_t main_count;          /**< how many are not of the other tier */
     struct candidate *candidates; /**< rank 0 only; newest first; owned */
     size_t candidate_count;
-    bool objects_asked;
+    bool objects_glanced;           /**< asked for newer steps than the nodes have */
+    bool objects_asked;             /**< asked for all */
     dcache_status_t objects_status; /**< rank 0 only: what came of asking */
 };
 
