@@ -34,16 +34,21 @@ static dcache_status_t find_guests(struct diag *dg, const struct placement *plac
     return DCACHE_OK;
 }
 
-/* Probe on memory of the node store, for that is what windows will be made on. */
+/* Probe on memory of the node store, for that is what windows will be made on. A tier without room for that is no
+ * reason to stop: what is in the node stores can still be restarted from, and messages need no room. */
 static dcache_status_t probe(struct diag *dg, struct replicator *r, const struct placement *placement,
                              struct transport_probe *found)
 {
     struct slot scratch = {.fd = -1};
     uint32_t me = (uint32_t)r->world->rank;
     dcache_status_t status = slot_open(dg, r->store, SLOT_OWN, me, PROBE_SLOT, TRANSPORT_PROBE_BYTES, &scratch);
-    status = agree(r->world, dg, NULL, status);
+    int64_t no_room = status == DCACHE_ERR_NO_SPACE;
 
-    if (status == DCACHE_OK)
+    status = agree_values(r->world, dg, NULL, no_room ? DCACHE_OK : status, &no_room, 1);
+    if (status == DCACHE_OK && no_room)
+        snprintf(found->reason, sizeof found->reason, "the tier has no room for trying out a window: %u bytes per rank",
+                 TRANSPORT_PROBE_BYTES);
+    else if (status == DCACHE_OK)
         status = transport_probe(dg, r->world, placement, scratch.base, found);
     if (scratch.base != NULL) {
         slot_close(&scratch);
