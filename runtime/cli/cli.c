@@ -233,39 +233,61 @@ static int compare_names(const void *left, const void *right)
     return strcmp(*(char *const *)left, *(char *const *)right);
 }
 
-dcache_status_t cli_jobs(struct cli *cli, char ***jobs, size_t *count)
+/* Add names to the list and leave nothing in `more`. */
+static dcache_status_t append_jobs(struct cli *cli, char ***jobs, size_t *count, char **more, size_t more_count)
 {
-    char **local = NULL;
-    char **durable = NULL;
-    size_t local_count = 0;
-    size_t durable_count = 0;
-    dcache_status_t status = node_store_jobs(&cli->dg, cli->options.memory_store, &local, &local_count);
-    if (status != DCACHE_OK)
-        return status;
-    durable_jobs(cli, &durable, &durable_count);
-    char **all = calloc(local_count + durable_count + 1, sizeof *all);
-    if (all == NULL) {
-        cli_jobs_free(local, local_count);
-        cli_jobs_free(durable, durable_count);
+    char **larger = realloc(*jobs, (*count + more_count + 1) * sizeof *larger);
+    if (larger == NULL) {
+        cli_jobs_free(more, more_count);
         return diag_fail(&cli->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of jobs");
     }
-    size_t total = 0;
-    for (size_t i = 0; i < local_count; i++)
-        all[total++] = local[i];
-    for (size_t i = 0; i < durable_count; i++)
-        all[total++] = durable[i];
-    free(local);
-    free(durable);
-    qsort(all, total, sizeof *all, compare_names);
+    *jobs = larger;
+    for (size_t i = 0; i < more_count; i++)
+        larger[(*count)++] = more[i];
+    free(more);
+    return DCACHE_OK;
+}
+
+static dcache_status_t local_jobs(struct cli *cli, const char *root, char ***jobs, size_t *count)
+{
+    char **local = NULL;
+    size_t local_count = 0;
+    dcache_status_t status = *root != '\0' ? node_store_jobs(&cli->dg, root, &local, &local_count) : DCACHE_OK;
+    return status == DCACHE_OK ? append_jobs(cli, jobs, count, local, local_count) : status;
+}
+
+static size_t sort_jobs(char **jobs, size_t count)
+{
     size_t kept = 0;
-    for (size_t i = 0; i < total; i++) {
-        if (kept > 0 && strcmp(all[kept - 1], all[i]) == 0)
-            free(all[i]);
+    qsort(jobs, count, sizeof *jobs, compare_names);
+    for (size_t i = 0; i < count; i++) {
+        if (kept > 0 && strcmp(jobs[kept - 1], jobs[i]) == 0)
+            free(jobs[i]);
         else
-            all[kept++] = all[i];
+            jobs[kept++] = jobs[i];
     }
+    return kept;
+}
+
+dcache_status_t cli_jobs(struct cli *cli, char ***jobs, size_t *count)
+{
+    char **all = NULL;
+    char **durable = NULL;
+    size_t total = 0;
+    size_t durable_count = 0;
+    dcache_status_t status = local_jobs(cli, cli->options.memory_store, &all, &total);
+    if (status == DCACHE_OK)
+        status = local_jobs(cli, cli->options.ssd_store, &all, &total);
+    if (status == DCACHE_OK) {
+        durable_jobs(cli, &durable, &durable_count);
+        status = append_jobs(cli, &all, &total, durable, durable_count);
+    }
+    if (status != DCACHE_OK) {
+        cli_jobs_free(all, total);
+        return status;
+    }
+    *count = sort_jobs(all, total);
     *jobs = all;
-    *count = kept;
     return DCACHE_OK;
 }
 

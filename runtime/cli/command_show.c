@@ -45,9 +45,10 @@ static void shard_row(struct table *table, const struct overview *overview, cons
 {
     const struct manifest_shard *stored = step->durable ? manifest_find(&step->manifest, rank) : NULL;
     char size[16];
+    char node[24];
     table_cell(table, "%" PRIu32, rank);
     if (copy != NULL) {
-        table_cell(table, "%u", overview->indexes[copy->entry.store]);
+        table_cell(table, "%s", overview_node(overview, copy, node));
         table_cell(table, "%s", kind_name(copy->entry.kind));
         table_cell(table, "%s", state_name(copy->entry.state));
         table_cell(table, "%s", text_size(copy->entry.file_bytes, size));
@@ -152,8 +153,9 @@ static json_t *copies_json(const struct overview *overview, const struct overvie
     json_t *list = json_array();
     for (size_t i = 0; i < step->copy_count; i++) {
         const struct catalog_entry *entry = &step->copies[i].entry;
-        json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:I, s:s, s:I}", "rank", (json_int_t)entry->rank, "node",
-                                              (json_int_t)overview->indexes[entry->store], "copy",
+        json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:s, s:I, s:s, s:I}", "rank", (json_int_t)entry->rank,
+                                              "node", (json_int_t)overview->indexes[entry->store], "tier",
+                                              overview->on_ssd[entry->store] ? "ssd" : "memory", "copy",
                                               kind_name(entry->kind), "slot", (json_int_t)entry->slot, "state",
                                               state_name(entry->state), "bytes", (json_int_t)entry->file_bytes));
     }

@@ -61,16 +61,23 @@ static void read_run_info(struct overview *overview, const struct node_store *st
     overview->has_info = true;
 }
 
-static dcache_status_t open_store(struct overview *overview, unsigned index, bool lock)
+/* Where stores may be: both tiers are looked at, whatever the option tier says. */
+struct root {
+    const char *path;
+    bool is_ssd;
+};
+
+static dcache_status_t open_store(struct overview *overview, const struct root *root, unsigned index, bool lock)
 {
     struct cli *cli = overview->cli;
     struct catalog_entry *entries = NULL;
     size_t count = 0;
     struct node_store *store = &overview->stores[overview->store_count];
-    dcache_status_t status = node_store_open(&cli->dg, cli->options.memory_store, overview->job, index, false, store);
+    dcache_status_t status = node_store_open(&cli->dg, root->path, overview->job, index, false, store);
     if (status != DCACHE_OK)
         return status == DCACHE_NOT_FOUND ? DCACHE_OK : status;
     uint32_t number = (uint32_t)overview->store_count;
+    overview->on_ssd[number] = root->is_ssd;
     overview->indexes[overview->store_count++] = index;
     if (lock)
         status = node_store_lock(&cli->dg, store, "dcache drain");
@@ -86,22 +93,56 @@ static dcache_status_t open_store(struct overview *overview, unsigned index, boo
     return status;
 }
 
-static dcache_status_t open_stores(struct overview *overview, bool lock)
+static void *grow(void *array, size_t old_count, size_t more, size_t size)
+{
+    char *larger = realloc(array, (old_count + more + 1) * size);
+    if (larger != NULL)
+        memset(larger + old_count * size, 0, (more + 1) * size);
+    return larger;
+}
+
+/* Room for so many more stores. What was there stays the overview's, also on failure. */
+static dcache_status_t make_room(struct overview *overview, size_t more)
+{
+    size_t count = overview->store_count;
+    struct node_store *stores = grow(overview->stores, count, more, sizeof *stores);
+    overview->stores = stores != NULL ? stores : overview->stores;
+    unsigned *indexes = grow(overview->indexes, count, more, sizeof *indexes);
+    overview->indexes = indexes != NULL ? indexes : overview->indexes;
+    bool *on_ssd = grow(overview->on_ssd, count, more, sizeof *on_ssd);
+    overview->on_ssd = on_ssd != NULL ? on_ssd : overview->on_ssd;
+    size_t first = overview->plan != NULL ? (size_t)(overview->plan - overview->plans) : 0;
+    struct drain_plan *plans = grow(overview->plans, count, more, sizeof *plans);
+    if (plans != NULL) {
+        overview->plans = plans;
+        overview->plan = overview->plan != NULL ? &plans[first] : NULL;
+    }
+    if (stores == NULL || indexes == NULL || on_ssd == NULL || plans == NULL)
+        return diag_fail(&overview->cli->dg, DCACHE_ERR_NO_MEMORY, "out of memory for %zu node stores", more);
+    return DCACHE_OK;
+}
+
+static dcache_status_t open_below(struct overview *overview, const struct root *root, bool lock)
 {
     unsigned *indexes = NULL;
     size_t count = 0;
-    struct cli *cli = overview->cli;
-    dcache_status_t status = node_store_list(&cli->dg, cli->options.memory_store, overview->job, &indexes, &count);
+    dcache_status_t status = node_store_list(&overview->cli->dg, root->path, overview->job, &indexes, &count);
     if (status != DCACHE_OK)
         return status == DCACHE_NOT_FOUND ? DCACHE_OK : status;
-    overview->stores = calloc(count + 1, sizeof *overview->stores);
-    overview->indexes = calloc(count + 1, sizeof *overview->indexes);
-    overview->plans = calloc(count + 1, sizeof *overview->plans);
-    if (overview->stores == NULL || overview->indexes == NULL || overview->plans == NULL)
-        status = diag_fail(&cli->dg, DCACHE_ERR_NO_MEMORY, "out of memory for %zu node stores", count);
+    status = make_room(overview, count);
     for (size_t i = 0; status == DCACHE_OK && i < count; i++)
-        status = open_store(overview, indexes[i], lock);
+        status = open_store(overview, root, indexes[i], lock);
     free(indexes);
+    return status;
+}
+
+static dcache_status_t open_stores(struct overview *overview, bool lock)
+{
+    const struct options *options = &overview->cli->options;
+    const struct root memory = {options->memory_store, false}, ssd = {options->ssd_store, true};
+    dcache_status_t status = open_below(overview, &memory, lock);
+    if (status == DCACHE_OK && ssd.path[0] != '\0' && strcmp(ssd.path, memory.path) != 0)
+        status = open_below(overview, &ssd, lock);
     return status;
 }
 
@@ -143,7 +184,7 @@ static int compare_overview_steps(const void *left, const void *right)
 }
 
 /* Count one rank's complete copies, which are neighbours. Returns how many entries these are. */
-static size_t count_rank(struct overview_step *step, size_t first)
+static size_t count_rank(const struct overview *overview, struct overview_step *step, size_t first)
 {
     const struct catalog_entry *start = &step->copies[first].entry;
     const struct catalog_entry *held = NULL;
@@ -159,7 +200,7 @@ static size_t count_rank(struct overview_step *step, size_t first)
         step->replica += entry->kind == SLOT_REPLICA;
         if (held == NULL)
             held = entry;
-        twice = twice || held->store != entry->store;
+        twice = twice || overview->indexes[held->store] != overview->indexes[entry->store];
     }
     step->held += held != NULL;
     step->held_twice += twice;
@@ -186,7 +227,7 @@ static dcache_status_t group_copies(struct overview *overview)
     for (size_t i = 0; i < overview->step_count; i++) {
         struct overview_step *step = &overview->steps[i];
         for (size_t first = 0; first < step->copy_count;)
-            first += count_rank(step, first);
+            first += count_rank(overview, step, first);
     }
     return DCACHE_OK;
 }
@@ -303,6 +344,7 @@ void overview_close(struct overview *overview)
     object_store_close(overview->remote);
     free(overview->stores);
     free(overview->indexes);
+    free(overview->on_ssd);
     free(overview->plans);
     free(overview->copies);
     free(overview->steps);
@@ -329,6 +371,13 @@ const char *overview_level(const struct overview_step *step, char text[40])
         snprintf(text, 40, "STAGED");
     else
         snprintf(text, 40, "partial %" PRIu32 "/%" PRIu32, step->held, step->set.world_size);
+    return text;
+}
+
+const char *overview_node(const struct overview *overview, const struct overview_copy *copy, char text[24])
+{
+    uint32_t store = copy->entry.store;
+    snprintf(text, 24, "%u%s", overview->indexes[store], overview->on_ssd[store] ? " ssd" : "");
     return text;
 }
 

@@ -26,7 +26,7 @@ struct overview_step {
     uint32_t own;
     uint32_t replica;
     uint32_t held;       /* ranks with a copy in a node store here */
-    uint32_t held_twice; /* ranks with copies in two node stores here */
+    uint32_t held_twice; /* ranks with copies on two nodes here */
     uint64_t bytes;      /* one copy of each shard */
     int64_t modified;
 };
@@ -42,6 +42,7 @@ struct overview {
     char job[64];
     struct node_store *stores;
     unsigned *indexes;        /* of the virtual nodes, for each store */
+    bool *on_ssd;             /* below the option ssd_store, for each store */
     struct drain_plan *plans; /* for each store; without ranks when there is none */
     size_t store_count;
     const struct drain_plan *plan; /* the first there is, or NULL */
@@ -71,6 +72,9 @@ const struct overview_step *overview_find(const struct overview *overview, uint6
 
 /** "DURABLE" and so on, or "partial 3/4"; `text` has 40 bytes. Returns it. */
 const char *overview_level(const struct overview_step *step, char text[40]);
+
+/** What a copy's store is called: "0" or "0 ssd"; `text` has 24 bytes. Returns it. */
+const char *overview_node(const struct overview *overview, const struct overview_copy *copy, char text[24]);
 
 /** The path of a copy's file. */
 void overview_copy_path(const struct overview *overview, const struct overview_copy *copy, char *path, size_t size);

@@ -267,6 +267,36 @@ run 1 drain --store "file://$scratch/closed/file"
 run 0 ls --store none
 run 0 drain --store none
 
+echo "- the SSD tier"
+export DCACHE_SSD_STORE=$scratch/ssd
+fill_step "$DCACHE_MEMORY_STORE" warm 10 1
+"$fill" "$DCACHE_SSD_STORE" warm 0 4 10 1 1500000 own-0 own-1
+"$fill" "$DCACHE_SSD_STORE" warm 0 4 9 8 1500000 own-0 own-1 own-2 own-3
+"$fill" "$DCACHE_SSD_STORE" cold 0 2 7 3 1500000 own-0 own-1
+run 0 ls --no-store --job warm
+has "$out" '^   9 +STAGED +4/0/4' '^  10 +REPLICATED +6/4/4' # two copies on one node are no replication
+run 0 show 10 --job warm --no-store
+has "$out" '^   0 +0 +own +complete' '^   0 +0 ssd +own +complete' '^   0 +1 +replica' '^   2 +1 +own '
+run 0 show 10 --job warm --no-store --json
+json '[(c["node"], c["tier"], c["copy"]) for c in d["copies"][:3]] == [(0, "memory", "own"), (1, "memory", "replica"), (0, "ssd", "own")]'
+run 0 ls --no-store # jobs that only the SSD has
+has "$out" 'job cold: 2 ranks' '^   7 +STAGED +2/0/2'
+run 0 verify --job warm --no-store
+has "$out" '14 copies in node stores'
+flip "$DCACHE_SSD_STORE/warm/node-0/own-1-1.h5" 1200000
+run 1 verify --job warm --no-store
+has "$out" '^BAD .*ssd/warm/node-0/own-1-1.h5'
+run 0 drain --job cold --store "file://$scratch/cold-objects"
+has "$out" 'step 7: 2 shards stored .*DURABLE'
+flock "$DCACHE_SSD_STORE/cold/node-0/lock" "$dcache" drain --job cold >out.txt 2>err.txt
+[ $? = 4 ] || fail "drain beside a job that holds the SSD's store: $(cat err.txt)"
+DCACHE_SSD_STORE=$DCACHE_MEMORY_STORE run 0 ls --no-store --job warm # the same directory is looked at once
+has "$out" '^  10 +REPLICATED +4/4/4'
+unset DCACHE_SSD_STORE
+run 0 ls --no-store --job warm
+has "$out" '^  10 +REPLICATED +4/4/4'
+rm -rf "$DCACHE_MEMORY_STORE/warm"
+
 echo "- store create"
 run 0 store create --store "file://$scratch/new/deep"
 [ -d new/deep ] || fail "no directory"
