@@ -1,18 +1,20 @@
 /**
  * program_values: checkpoints of values that anybody can compute, for the shell tests of this folder.
  *
- *   program_values [--kib N] [--durable] [--restart] STEP...
+ *   program_values [--kib N] [--durable] [--restart] STEP|@FILE...
  *
  * Protects a region of each type (types/int8 ... ), an empty one, a block of a global array, and `bulk` of N KiB per
  * rank. Element i of a region on rank r is (7 r + 3 step + i) % 100, in numbers of its type. With --restart it first
  * restarts and says what it has got; then it takes each STEP, waits until it is durable if asked to, and each rank
- * says what came of it: "rank 0 step 7 status 0". Nothing stops it but MPI.
+ * says what came of it: "rank 0 step 7 status 0"; at an @FILE it waits until there is that file. Nothing stops it but
+ * MPI.
  */
 #include <dcache.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ELEMENTS = 17, ROWS = 3, COLUMNS = 5, TYPES = DCACHE_FLOAT64 + 1 };
 
@@ -121,6 +123,12 @@ static void restart(dcache_t *dc, struct memory *memory)
     free(expected.bulk);
 }
 
+static void wait_for(const char *path)
+{
+    while (access(path, F_OK) != 0)
+        usleep(10000);
+}
+
 static void take(dcache_t *dc, struct memory *memory, uint64_t step, int durable)
 {
     fill(memory, step);
@@ -154,8 +162,12 @@ int main(int argc, char **argv)
     if (memory.bulk != NULL && status == DCACHE_OK && protect(dc, &memory) == DCACHE_OK) {
         if (wants_restart)
             restart(dc, &memory);
-        for (; at < argc; at++)
-            take(dc, &memory, strtoull(argv[at], NULL, 10), durable);
+        for (; at < argc; at++) {
+            if (argv[at][0] == '@')
+                wait_for(argv[at] + 1);
+            else
+                take(dc, &memory, strtoull(argv[at], NULL, 10), durable);
+        }
         status = dcache_close(&dc);
         printf("rank %d close status %d\n", memory.rank, (int)status);
     }
