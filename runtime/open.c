@@ -301,6 +301,10 @@ static dcache_status_t start_drain(dcache_t *dc)
     duty_count = find_duties(dc, duties, plan_ranks, &plan_count);
     if (dc->world.node_rank == 0)
         status = write_documents(dc, plan_ranks, plan_count);
+    if (status == DCACHE_ERR_NO_SPACE) { /* what is in the store can be restarted from, and drained without a plan */
+        diag_log(&dc->diag, DIAG_WARNING, "the tool will not know of this run: %s", dc->diag.text);
+        status = DCACHE_OK;
+    }
     snprintf(name, sizeof name, "r%d", dc->world.rank);
     if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
         status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, duties, duty_count, &dc->drain);
