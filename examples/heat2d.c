@@ -8,7 +8,8 @@
  *
  *   mpirun -n 4 heat2d --input field.h5 --output result.h5 --steps 1000 --every 100
  *
- * Exit status: 0 done; 1 the result could not be written; 2 it could not start (bad options, input or checkpoint).
+ * Exit status: 0 done; 1 the result could not be written; 2 it could not start (bad options, input or checkpoint); 3
+ * stopped early (--auto): launch it again.
  */
 #include "heat2d_field.h"
 
@@ -21,7 +22,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { EXIT_CANNOT_START = 2 };
+enum { EXIT_CANNOT_START = 2, EXIT_STOPPED = 3 };
 
 struct options {
     struct input input;
@@ -30,6 +31,7 @@ struct options {
     uint64_t steps;
     uint64_t every; /* 0: no checkpoints */
     uint64_t sleep_ms;
+    bool automatic; /* dcache says when to checkpoint, and when to stop */
     bool verbose;
     bool help;
 };
@@ -80,6 +82,23 @@ static void checkpoint(dcache_t *dc, uint64_t step, int rank, bool verbose)
         printf("heat2d: dcache_checkpoint took %.3f ms\n", seconds * 1e3);
 }
 
+/* Is it time for a checkpoint? A question that cannot be answered is not worth ending for. Collective. */
+static bool is_due(dcache_t *dc, uint64_t step, const struct options *options)
+{
+    int due = 0;
+
+    if (!options->automatic)
+        return options->every > 0 && step % options->every == 0;
+    return dcache_should_checkpoint(dc, &due) == DCACHE_OK && due;
+}
+
+static bool must_stop(dcache_t *dc, const struct options *options)
+{
+    int stop = 0;
+
+    return options->automatic && dcache_should_stop(dc, &stop) == DCACHE_OK && stop;
+}
+
 static void sleep_for(uint64_t milliseconds)
 {
     struct timespec pause = {(time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000};
@@ -87,8 +106,9 @@ static void sleep_for(uint64_t milliseconds)
     nanosleep(&pause, NULL);
 }
 
-/* From wherever start() finds it to the last step. Collective. */
-static bool simulate(dcache_t *dc, struct field *field, const struct options *options, struct problem *problem)
+/* From wherever start() finds it to the last step, or with --auto to where dcache says stop. Collective. */
+static bool simulate(dcache_t *dc, struct field *field, const struct options *options, struct problem *problem,
+                     uint64_t *last)
 {
     uint64_t step = 0;
 
@@ -97,19 +117,20 @@ static bool simulate(dcache_t *dc, struct field *field, const struct options *op
     if (field->rank == 0)
         printf("heat2d: %s from step %" PRIu64 "\n", step > 0 ? "restarted" : "started", step);
 
-    while (step < options->steps) {
+    while (step < options->steps && !must_stop(dc, options)) {
         field_advance(field);
         step++;
-        if (options->every > 0 && step % options->every == 0)
+        if (is_due(dc, step, options))
             checkpoint(dc, step, field->rank, options->verbose);
         if (options->sleep_ms > 0)
             sleep_for(options->sleep_ms);
     }
+    *last = step;
     return true;
 }
 
 /* Steps and result between dcache_open() and dcache_close(); the drain goes on while the result is written. */
-static int run_with_dcache(struct field *field, const struct options *options, struct problem *problem)
+static int run_with_dcache(struct field *field, const struct options *options, struct problem *problem, uint64_t *last)
 {
     dcache_t *dc = NULL;
     int code = EXIT_SUCCESS;
@@ -118,9 +139,9 @@ static int run_with_dcache(struct field *field, const struct options *options, s
         problem_set(problem, "cannot use dcache: the reason is above");
         return EXIT_CANNOT_START;
     }
-    if (!simulate(dc, field, options, problem))
+    if (!simulate(dc, field, options, problem, last))
         code = EXIT_CANNOT_START;
-    else if (options->output != NULL && !field_write(field, options->output, problem))
+    else if (*last == options->steps && options->output != NULL && !field_write(field, options->output, problem))
         code = EXIT_FAILURE;
 
     dcache_status_t status = dcache_close(&dc);
@@ -132,6 +153,7 @@ static int run_with_dcache(struct field *field, const struct options *options, s
 static int run(struct options *options, struct problem *problem)
 {
     struct field field;
+    uint64_t last = 0;
     int code = EXIT_CANNOT_START;
 
     if (!input_inspect(&options->input, MPI_COMM_WORLD, problem))
@@ -141,9 +163,13 @@ static int run(struct options *options, struct problem *problem)
             printf("heat2d: %" PRIu64 " x %" PRIu64 " cells of %s in %s, %" PRIu64 " x %" PRIu64 " on rank 0\n",
                    field.global[0], field.global[1], options->input.dataset, options->input.path, field.count[0],
                    field.count[1]);
-        code = run_with_dcache(&field, options, problem);
+        code = run_with_dcache(&field, options, problem, &last);
     }
-    if (code == EXIT_SUCCESS) {
+    if (code == EXIT_SUCCESS && last < options->steps) {
+        if (field.rank == 0)
+            printf("heat2d: stopped after step %" PRIu64 ": launch again to go on\n", last);
+        code = EXIT_STOPPED;
+    } else if (code == EXIT_SUCCESS) {
         uint64_t checksum = field_checksum(&field);
         if (field.rank == 0)
             printf("heat2d: step %" PRIu64 " done, checksum %016" PRIx64 "\n", options->steps, checksum);
@@ -164,6 +190,7 @@ static const char USAGE[] =
     "  --output FILE    HDF5 file for the result, as dataset temperature (default: none)\n"
     "  --steps N        number of steps (default 200)\n"
     "  --every K        steps between checkpoints (default 20; 0 = never)\n"
+    "  --auto           checkpoint when dcache says so, and stop when it says so\n"
     "  --config FILE    INI file with dcache options (default: DCACHE_CONFIG and DCACHE_* variables)\n"
     "  --sleep-ms M     sleep after each step, to have time to kill it (default 0)\n"
     "  --verbose        say more\n"
@@ -191,11 +218,17 @@ static void parse_dataset(const char *name, struct input *input, struct problem 
 }
 
 static const struct option OPTIONS[] = {
-    {"input", required_argument, NULL, 'i'},    {"dataset", required_argument, NULL, 'd'},
-    {"output", required_argument, NULL, 'o'},   {"config", required_argument, NULL, 'c'},
-    {"steps", required_argument, NULL, 'n'},    {"every", required_argument, NULL, 'k'},
-    {"sleep-ms", required_argument, NULL, 's'}, {"verbose", no_argument, NULL, 'v'},
-    {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+    {"input", required_argument, NULL, 'i'},
+    {"dataset", required_argument, NULL, 'd'},
+    {"output", required_argument, NULL, 'o'},
+    {"config", required_argument, NULL, 'c'},
+    {"steps", required_argument, NULL, 'n'},
+    {"every", required_argument, NULL, 'k'},
+    {"sleep-ms", required_argument, NULL, 's'},
+    {"verbose", no_argument, NULL, 'v'},
+    {"auto", no_argument, NULL, 'a'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 /* `letter` is what getopt_long() made of `word`. */
@@ -222,6 +255,9 @@ static void take_option(int letter, const char *word, struct options *options, s
         break;
     case 's':
         parse_number("sleep-ms", optarg, &options->sleep_ms, problem);
+        break;
+    case 'a':
+        options->automatic = true;
         break;
     case 'v':
         options->verbose = true;

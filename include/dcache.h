@@ -15,7 +15,7 @@
  *   while (step < last) {
  *       compute(t);
  *       step++;
- *       if (step % 100 == 0) dcache_checkpoint(dc, step);
+ *       if (step % 100 == 0) dcache_checkpoint(dc, step); // or when dcache_should_checkpoint(dc, &flag) says so
  *   }
  *   dcache_close(&dc);
  * @endcode
@@ -229,6 +229,35 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level) 
  *         has the step); DCACHE_ERR_FORMAT, DCACHE_ERR_NO_SPACE, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO, DCACHE_ERR_MPI
  */
 dcache_status_t dcache_restart(dcache_t *dc, uint64_t *step) DCACHE_MUST_CHECK;
+
+/**
+ * Ask whether now is the time for a checkpoint. Collective, and cheap (one agreement): made for every step of a
+ * program.
+ *
+ * The answer is yes, on all ranks, when
+ * - the option interval has passed since the last checkpoint ended; when it is 0, the optimum of Young (1974) and Daly
+ *   (2006) from what this handle's checkpoints have cost the program so far, and the option mtbf divided by the nodes;
+ *   10 minutes when mtbf is not known;
+ * - the end of the job's time (SLURM_JOB_END_TIME, as rank 0 sees it) is nearer than the option end_margin;
+ * - with signals = yes, a rank has got SIGUSR1, SIGUSR2 or SIGTERM;
+ * - with events = auto or a URL, Azure has announced that a node will be evicted, redeployed, rebooted or frozen.
+ * The last three stay until a checkpoint has been taken. Signals and events are watched from the first call of this
+ * function or dcache_should_stop() on.
+ *
+ * @param flag  out: 1 or 0; set on DCACHE_OK only
+ * @return DCACHE_OK, DCACHE_ERR_INVALID, DCACHE_ERR_STATE, DCACHE_ERR_MPI
+ */
+dcache_status_t dcache_should_checkpoint(dcache_t *dc, int *flag) DCACHE_MUST_CHECK;
+
+/**
+ * Ask whether the program should end: its time is nearly over, it was told to stop by SIGTERM or SIGUSR2, or one of its
+ * nodes goes away; and a checkpoint has been taken since that became known. Collective, as cheap as
+ * dcache_should_checkpoint(). After a yes, call dcache_close() and end.
+ *
+ * @param flag  out: 1 or 0; set on DCACHE_OK only
+ * @return as dcache_should_checkpoint()
+ */
+dcache_status_t dcache_should_stop(dcache_t *dc, int *flag) DCACHE_MUST_CHECK;
 
 /**
  * Finish what is under way, wait for the drain (at most the option close_timeout) and free the handle. Collective.

@@ -266,10 +266,11 @@ static void give_handle_back(struct http_client *client, CURL *curl)
         curl_easy_cleanup(curl);
 }
 
-/* A store on this machine is never behind the proxy that the environment may name. */
+/* A store on this machine is never behind the proxy that the environment may name, nor is a virtual machine's metadata
+ * service at its link-local address. */
 static bool is_loopback(const char *url)
 {
-    static const char *const hosts[] = {"://127.", "://localhost:", "://localhost/", "://[::1]"};
+    static const char *const hosts[] = {"://127.", "://localhost:", "://localhost/", "://[::1]", "://169.254."};
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
         if (strstr(url, hosts[i]) != NULL)
             return true;

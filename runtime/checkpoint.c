@@ -246,12 +246,20 @@ static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
     return status;
 }
 
+static dcache_status_t take_timed(dcache_t *dc, uint64_t step, bool background)
+{
+    schedule_begin(dc);
+    dcache_status_t status = take(dc, step, background);
+    schedule_end(dc, status);
+    return status;
+}
+
 dcache_status_t dcache_checkpoint(dcache_t *dc, uint64_t step)
 {
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
     context_enter(dc);
-    return context_finish(dc, "dcache_checkpoint", take(dc, step, false));
+    return context_finish(dc, "dcache_checkpoint", take_timed(dc, step, false));
 }
 
 dcache_status_t dcache_checkpoint_begin(dcache_t *dc, uint64_t step)
@@ -259,5 +267,5 @@ dcache_status_t dcache_checkpoint_begin(dcache_t *dc, uint64_t step)
     if (dc == NULL)
         return DCACHE_ERR_INVALID;
     context_enter(dc);
-    return context_finish(dc, "dcache_checkpoint_begin", take(dc, step, true));
+    return context_finish(dc, "dcache_checkpoint_begin", take_timed(dc, step, true));
 }

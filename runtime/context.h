@@ -10,6 +10,7 @@
 #include "runtime/copy_threads.h"
 #include "runtime/drain_thread.h"
 #include "runtime/options.h"
+#include "runtime/schedule.h"
 #include "runtime/ssd_thread.h"
 
 /** A protected piece of the application's memory (runtime/regions.c). */
@@ -87,6 +88,7 @@ struct dcache {
     struct progress *progress;    /**< NULL where replication is driven from calls only */
     struct copy_threads *copying; /**< NULL: this thread alone */
     struct dcache_statistics statistics;
+    struct schedule schedule;
     struct ssd_thread *ssd_thread; /**< with tier = both */
     struct ssd_ring ssd_ring;
     uint64_t epoch;         /**< random number of this handle, the same on all ranks */

@@ -370,6 +370,7 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
 /* Free everything. Collective. */
 static void release(dcache_t *dc)
 {
+    schedule_close(dc);
     progress_stop(dc);
     copy_threads_stop(dc->copying);
     drain_thread_stop(dc->drain);
@@ -446,6 +447,7 @@ dcache_status_t dcache_open(MPI_Comm comm, const char *config_file, dcache_t **d
     }
     diag_log(&self->diag, self->world.rank == 0 ? DIAG_INFO : DIAG_DEBUG, "%d ranks on %u nodes, transport %s: %s",
              self->world.size, self->world.node_count, self->replicator.transport_name, self->replicator.reason);
+    schedule_open(self);
     *dc = self;
     return DCACHE_OK;
 }
