@@ -24,6 +24,8 @@ struct drain_thread {
     pthread_cond_t changed;
     struct entry entries[SLOTS];
     uint64_t next_serial;
+    bool failing; /* the last attempt failed: what waits would fare no better, so it is as good as failed, too */
+    char failure[DIAG_TEXT_MAX];
     bool stop;
     struct drain_control control;
     struct diag diag; /* the thread's own */
@@ -115,6 +117,8 @@ static bool work_on(struct drain_thread *t, struct entry *entry, bool was_failin
     log_outcome(t, &work, state, was_failing);
     entry->state = state;
     snprintf(entry->text, sizeof entry->text, "%s", t->diag.text);
+    if (state == DRAIN_RETRYING)
+        snprintf(t->failure, sizeof t->failure, "%s", t->diag.text);
     pthread_cond_broadcast(&t->changed);
     return state != DRAIN_RETRYING;
 }
@@ -123,7 +127,6 @@ static void *run(void *argument)
 {
     struct drain_thread *t = argument;
     double retry = RETRY_FIRST_S;
-    bool failing = false;
     struct timespec next_try = {0, 0};
 
     pthread_mutex_lock(&t->lock);
@@ -131,15 +134,15 @@ static void *run(void *argument)
         struct timespec now = deadline(0);
         bool retry_now =
             now.tv_sec > next_try.tv_sec || (now.tv_sec == next_try.tv_sec && now.tv_nsec >= next_try.tv_nsec);
-        struct entry *entry = retry_now || !failing ? next_entry(t, retry_now) : NULL;
+        struct entry *entry = retry_now || !t->failing ? next_entry(t, retry_now) : NULL;
         if (entry != NULL) {
-            bool good = work_on(t, entry, failing);
+            bool good = work_on(t, entry, t->failing);
             retry = good ? RETRY_FIRST_S : (retry * 2 < RETRY_MAX_S ? retry * 2 : RETRY_MAX_S);
             next_try = deadline(good ? 0 : retry);
-            failing = !good;
+            t->failing = !good;
             continue;
         }
-        struct timespec until = failing ? next_try : deadline(RETRY_MAX_S);
+        struct timespec until = t->failing ? next_try : deadline(RETRY_MAX_S);
         pthread_cond_timedwait(&t->changed, &t->lock, &until);
     }
     pthread_mutex_unlock(&t->lock);
@@ -226,6 +229,11 @@ void drain_thread_submit(struct drain_thread *t, const struct shard_set *set, ui
     pthread_mutex_unlock(&t->lock);
 }
 
+static enum drain_state state_of(const struct drain_thread *t, const struct entry *entry)
+{
+    return entry->state == DRAIN_PENDING && t->failing ? DRAIN_RETRYING : entry->state;
+}
+
 enum drain_state drain_thread_state(struct drain_thread *t, const struct shard_set *set, uint32_t slot, char *text)
 {
     enum drain_state state = DRAIN_NONE;
@@ -235,9 +243,9 @@ enum drain_state drain_thread_state(struct drain_thread *t, const struct shard_s
     pthread_mutex_lock(&t->lock);
     const struct entry *entry = &t->entries[slot];
     if (shard_same_set(&entry->set, set)) {
-        state = entry->state;
+        state = state_of(t, entry);
         if (text != NULL)
-            snprintf(text, DIAG_TEXT_MAX, "%s", entry->text);
+            snprintf(text, DIAG_TEXT_MAX, "%s", entry->text[0] == '\0' && t->failing ? t->failure : entry->text);
     }
     pthread_mutex_unlock(&t->lock);
     return state;
@@ -248,7 +256,7 @@ enum drain_state drain_thread_slot_state(struct drain_thread *t, uint32_t slot)
     if (t == NULL || slot >= SLOTS)
         return DRAIN_NONE;
     pthread_mutex_lock(&t->lock);
-    enum drain_state state = t->entries[slot].state;
+    enum drain_state state = state_of(t, &t->entries[slot]);
     pthread_mutex_unlock(&t->lock);
     return state;
 }
