@@ -1,8 +1,8 @@
 /* The conformance suite of the object stores: what io/object_store.h promises, for each backend. The Azure backend is
  * tested where TEST_AZURE_URL and AZURE_STORAGE_CONNECTION_STRING lead to a Blob service
  * (tests/azurite/with-azurite.sh); what only one backend can get wrong is at the end, and in test_object_faults. */
-#include "io/crc64.h"
 #include "io/object_store.h"
+#include "object_pattern.h"
 #include "unit.h"
 
 #include <pthread.h>
@@ -19,42 +19,6 @@ static char store_url[OBJECT_URL_MAX];
 
 /* --- Sources -------------------------------------------------------------------------------------------------------
  */
-
-/* Bytes that tell where they are and who wrote them. */
-static unsigned char pattern(uint64_t offset, unsigned seed)
-{
-    return (unsigned char)((offset * 2654435761u + offset / 4096 + seed * 97) >> 3);
-}
-
-struct pattern_source {
-    unsigned seed;
-    uint64_t bad_offset;  /* the block with this byte comes with a wrong CRC; UINT64_MAX = none */
-    uint64_t fail_offset; /* the block with this byte cannot be read */
-    atomic_bool *cancel;  /* set when cancel_offset is read */
-    uint64_t cancel_offset;
-};
-
-static dcache_status_t read_pattern(void *context, struct diag *diag, uint64_t offset, void *buffer, size_t bytes,
-                                    uint64_t *crc)
-{
-    const struct pattern_source *from = context;
-    unsigned char *out = buffer;
-    for (size_t i = 0; i < bytes; i++)
-        out[i] = pattern(offset + i, from->seed);
-    *crc = crc64_update(0, buffer, bytes);
-    if (from->bad_offset >= offset && from->bad_offset - offset < bytes)
-        *crc ^= 1;
-    if (from->cancel != NULL && from->cancel_offset >= offset && from->cancel_offset - offset < bytes)
-        atomic_store(from->cancel, true);
-    if (from->fail_offset >= offset && from->fail_offset - offset < bytes)
-        return diag_fail(diag, DCACHE_ERR_BUSY, "the source says no");
-    return DCACHE_OK;
-}
-
-static struct pattern_source good_pattern(unsigned seed)
-{
-    return (struct pattern_source){.seed = seed, .bad_offset = UINT64_MAX, .fail_offset = UINT64_MAX};
-}
 
 static dcache_status_t put_from(struct pattern_source *from, const char *key, uint64_t bytes,
                                 enum object_condition condition)

@@ -1,0 +1,315 @@
+/* Reads the command line, runs the rounds and shows what they took. */
+#include "bench.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The ways to send, in the order of each round. */
+enum way { WAY_CURL, WAY_CURL_THREADS, WAY_DRAIN, WAYS };
+
+static const char *const way_names[WAYS] = {"curl", "curl_threads", "drain"};
+static const char *const way_texts[WAYS] = {"libcurl, one multi loop", "libcurl, threads", "drain"};
+
+static const char usage[] =
+    "usage: bench-drain [--bytes N] [--shards N] [--rounds N] [--connections N] [--block N] [--check] [--url URL]\n"
+    "                   [--tier DIRECTORY] [--json]\n"
+    "Drains shards of a node store to an object store, beside a bare libcurl loop that sends the same bytes.\n"
+    "  --bytes N        bytes of each shard (256 MiB); K, M and G are allowed behind a number\n"
+    "  --shards N       how many (4)        --rounds N       how often (5)\n"
+    "  --connections N  at once (8)         --block N        bytes of a block (8M)\n"
+    "  --check          the sink compares the digests\n"
+    "  --url URL        an object store (credentials as the library finds them) instead of the sink in here, which\n"
+    "                   takes all and keeps nothing; default: $TEST_AZURE_URL, if it is set\n"
+    "  --tier DIRECTORY where the shards are made (/dev/shm)\n"
+    "  --json           a document for programs instead of the table\n";
+
+static int bad(const char *text, const char *value)
+{
+    fprintf(stderr, "bench-drain: %s %s; see --help\n", text, value);
+    return 2;
+}
+
+/* "256M"; false when it is no number of that kind or not in the range. */
+static bool read_number(const char *text, uint64_t least, uint64_t most, uint64_t *number)
+{
+    static const char units[] = "KMG";
+    char *end = NULL;
+    unsigned long long value = strtoull(text, &end, 10);
+    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (text[0] < '0' || text[0] > '9' || (*end != '\0' && (unit == NULL || end[1] != '\0')) || value > most >> shift)
+        return false;
+    *number = value << shift;
+    return *number >= least;
+}
+
+static bool take_option(int letter, const char *value, struct bench_options *options)
+{
+    uint64_t number = 0;
+    bool good = true;
+    switch (letter) {
+    case 'b':
+        return read_number(value, 1, 1ull << 40, &options->bytes);
+    case 's':
+        good = read_number(value, 1, 10000, &number);
+        options->shards = (uint32_t)number;
+        return good;
+    case 'r':
+        good = read_number(value, 1, ROUNDS_MAX, &number);
+        options->rounds = (unsigned)number;
+        return good;
+    case 'c':
+        good = read_number(value, 1, OBJECT_CONNECTIONS_MAX, &number);
+        options->connections = (unsigned)number;
+        return good;
+    case 'k':
+        return read_number(value, 4096, 1u << 30, &options->block_bytes);
+    case 'u':
+        options->url = value;
+        return true;
+    default:
+        options->tier = value;
+        return true;
+    }
+}
+
+/* 0: go on; else the exit status + 1. */
+static int read_options(int argc, char **argv, struct bench_options *options)
+{
+    static const struct option known[] = {{"bytes", required_argument, NULL, 'b'},
+                                          {"shards", required_argument, NULL, 's'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"connections", required_argument, NULL, 'c'},
+                                          {"block", required_argument, NULL, 'k'},
+                                          {"url", required_argument, NULL, 'u'},
+                                          {"tier", required_argument, NULL, 't'},
+                                          {"check", no_argument, NULL, 'C'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    *options = (struct bench_options){.bytes = 256u << 20,
+                                      .shards = 4,
+                                      .rounds = 5,
+                                      .connections = OBJECT_CONNECTIONS,
+                                      .block_bytes = 8u << 20,
+                                      .url = getenv("TEST_AZURE_URL"),
+                                      .tier = "/dev/shm"};
+    int letter;
+    opterr = 0;
+    while ((letter = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (letter == '?')
+            return bad("what is", argv[optind - 1]) + 1;
+        options->check |= letter == 'C';
+        options->json |= letter == 'j';
+        if (letter == 'h') {
+            fputs(usage, stdout);
+            return 1;
+        }
+        if (optarg != NULL && !take_option(letter, optarg, options))
+            return bad("this number is not allowed:", optarg) + 1;
+    }
+    return optind < argc ? bad("unexpected argument", argv[optind]) + 1 : 0;
+}
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static double cpu_s(void)
+{
+    struct rusage usage_now;
+    getrusage(RUSAGE_SELF, &usage_now);
+    return (double)(usage_now.ru_utime.tv_sec + usage_now.ru_stime.tv_sec) +
+           (double)(usage_now.ru_utime.tv_usec + usage_now.ru_stime.tv_usec) * 1e-6;
+}
+
+/* Each round drains to a prefix of its own, so that nothing is there yet. */
+static dcache_status_t drain(struct diag *dg, const struct bench_options *options, const struct bench_target *target,
+                             const struct bench_shards *shards, const char *prefix)
+{
+    const struct object_policy policy = {.block_bytes = options->block_bytes, .connections = options->connections};
+    const struct drain_request request = {.job = "bench-drain",
+                                          .set = shards->set,
+                                          .drainer = "bench",
+                                          .stores = &shards->store,
+                                          .items = shards->items,
+                                          .item_count = options->shards};
+    struct drain_control control = {.cancel = false};
+    struct object_store *store = NULL;
+    char url[OBJECT_URL_MAX];
+    bool durable = false;
+    int length = snprintf(url, sizeof url, "%s/%s", target->url, prefix);
+    if (length < 0 || (size_t)length >= sizeof url)
+        return diag_fail(dg, DCACHE_ERR_OPTION, "the URL is too long");
+    dcache_status_t status = object_store_open(dg, url, &target->credentials, &policy, &store);
+    if (status == DCACHE_OK)
+        status = drain_step(dg, store, &request, &control, &durable);
+    if (status == DCACHE_OK && !durable)
+        status = diag_fail(dg, DCACHE_ERR_INTERNAL, "the drained step is not durable");
+    object_store_close(store);
+    return status;
+}
+
+static dcache_status_t send(enum way way, struct diag *dg, const struct bench_options *options,
+                            const struct bench_target *target, const struct bench_shards *shards, const char *prefix)
+{
+    if (way == WAY_DRAIN)
+        return drain(dg, options, target, shards, prefix);
+    return way == WAY_CURL ? loop_multi(dg, options, target, shards, prefix)
+                           : loop_threads(dg, options, target, shards, prefix);
+}
+
+/* Round 0 warms up and is not kept. */
+static dcache_status_t run_rounds(struct diag *dg, const struct bench_options *options,
+                                  const struct bench_target *target, const struct bench_shards *shards,
+                                  struct bench_result results[WAYS])
+{
+    for (unsigned round = 0; round <= options->rounds; round++) {
+        for (unsigned i = 0; i < WAYS; i++) {
+            enum way way = (enum way)((i + round) % WAYS); /* none is always the first */
+            char prefix[64];
+            snprintf(prefix, sizeof prefix, "bench-%ld-%u-%s", (long)getpid(), round, way_names[way]);
+            double start = now_s();
+            double cpu = cpu_s();
+            dcache_status_t status = send(way, dg, options, target, shards, prefix);
+            if (status != DCACHE_OK)
+                return status;
+            if (round > 0) {
+                results[way].seconds[round - 1] = now_s() - start;
+                results[way].cpu_s[round - 1] = cpu_s() - cpu;
+            }
+        }
+    }
+    return DCACHE_OK;
+}
+
+static dcache_status_t find_target(struct diag *dg, const struct bench_options *options, const struct sink *sink,
+                                   struct bench_target *target)
+{
+    char url[OBJECT_URL_MAX];
+    if (options->url == NULL) {
+        snprintf(target->url, sizeof target->url, "http://127.0.0.1:%d/sink/bench", sink->port);
+        snprintf(target->credentials.account, sizeof target->credentials.account, "sink");
+        snprintf(target->credentials.key, sizeof target->credentials.key, "bm8gc2VjcmV0IGF0IGFsbA==");
+        return DCACHE_OK;
+    }
+    struct object_store *store = NULL;
+    const struct object_policy policy = {.connections = 1};
+    dcache_status_t status = object_store_resolve(dg, options->url, url, &target->credentials);
+    memcpy(target->url, url, sizeof url);
+    if (status == DCACHE_OK)
+        status = object_store_open(dg, url, &target->credentials, &policy, &store);
+    if (status == DCACHE_OK && strncmp(url, "file:", 5) == 0)
+        status = diag_fail(dg, DCACHE_ERR_OPTION, "--url has to be of a Blob service, not %s", url);
+    if (status == DCACHE_OK)
+        status = store->ops->create(store, dg);
+    object_store_close(store);
+    return status;
+}
+
+/* --- Results --- */
+
+static int ascending(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static double median(const double *values, unsigned count)
+{
+    double sorted[ROUNDS_MAX];
+    memcpy(sorted, values, count * sizeof *values);
+    qsort(sorted, count, sizeof *sorted, ascending);
+    return count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+}
+
+static double rate_of(const struct bench_options *options, const struct bench_shards *shards,
+                      const struct bench_result *result)
+{
+    return (double)shards->bytes / 1e9 / median(result->seconds, options->rounds);
+}
+
+static double cpu_of(const struct bench_options *options, const struct bench_shards *shards,
+                     const struct bench_result *result)
+{
+    return median(result->cpu_s, options->rounds) / ((double)shards->bytes / 1e9);
+}
+
+static void show_table(const struct bench_options *options, const struct bench_shards *shards,
+                       const struct bench_target *target, const struct bench_result results[WAYS])
+{
+    printf("%u shards, %.3f GB in all, blocks of %.3f MB, %u connections, %u rounds, to %s\n", options->shards,
+           (double)shards->bytes / 1e9, (double)options->block_bytes / 1e6, options->connections, options->rounds,
+           options->url == NULL ? "the sink in here" : target->url);
+    printf("%-26s %8s %8s %9s %8s\n", "", "GB/s", "of curl", "CPU s/GB", "of curl");
+    for (enum way way = 0; way < WAYS; way++) {
+        double rate = rate_of(options, shards, &results[way]);
+        double cpu = cpu_of(options, shards, &results[way]);
+        printf("%-26s %8.3f %8.2f %9.3f %8.2f\n", way_texts[way], rate,
+               rate / rate_of(options, shards, &results[WAY_CURL]), cpu,
+               cpu / cpu_of(options, shards, &results[WAY_CURL]));
+    }
+}
+
+static int show_json(const struct bench_options *options, const struct bench_shards *shards,
+                     const struct bench_target *target, const struct bench_result results[WAYS])
+{
+    json_t *root =
+        json_pack("{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:i, s:s, s:b}", "format", "bench-drain", "version", 1, "dcache",
+                  DCACHE_VERSION, "shards", (int)options->shards, "bytes", (json_int_t)shards->bytes, "block_bytes",
+                  (json_int_t)options->block_bytes, "connections", (int)options->connections, "rounds",
+                  (int)options->rounds, "store", options->url == NULL ? "sink" : target->url, "check", options->check);
+    for (enum way way = 0; way < WAYS; way++) {
+        char key[64];
+        json_t *seconds = json_array();
+        snprintf(key, sizeof key, "%s_GBps", way_names[way]);
+        json_object_set_new(root, key, json_real(rate_of(options, shards, &results[way])));
+        snprintf(key, sizeof key, "%s_cpu_s_per_GB", way_names[way]);
+        json_object_set_new(root, key, json_real(cpu_of(options, shards, &results[way])));
+        for (unsigned i = 0; i < options->rounds; i++)
+            json_array_append_new(seconds, json_real(results[way].seconds[i]));
+        snprintf(key, sizeof key, "%s_s", way_names[way]);
+        json_object_set_new(root, key, seconds);
+    }
+    int status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(root);
+    return status == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench_result results[WAYS];
+    struct bench_options options;
+    struct bench_shards shards = {.bytes = 0};
+    struct bench_target target = {.url = ""};
+    struct sink sink = {.pid = 0};
+    struct diag dg;
+    int status = read_options(argc, argv, &options);
+    if (status != 0)
+        return status - 1;
+    diag_init(&dg, "bench-drain", -1, DIAG_WARNING);
+    if (options.url == NULL && !sink_start(&sink, options.check))
+        return bad("the sink cannot be started", "");
+    bool good = find_target(&dg, &options, &sink, &target) == DCACHE_OK &&
+                shards_make(&dg, &options, &shards) == DCACHE_OK &&
+                run_rounds(&dg, &options, &target, &shards, results) == DCACHE_OK;
+    if (!good)
+        fprintf(stderr, "bench-drain: %s\n", dg.text);
+    else if (options.json)
+        status = show_json(&options, &shards, &target, results);
+    else
+        show_table(&options, &shards, &target, results);
+    shards_remove(&shards);
+    sink_stop(&sink);
+    return good ? status : 1;
+}

@@ -1,0 +1,60 @@
+#!/bin/bash
+# bench-drain, run tiny: the document is whole and its figures fit its times, the sink's check of digests is on, bad
+# input is told in one line, and nothing is left behind. Times are not looked at.
+set -u
+export LC_ALL=C
+unset TEST_AZURE_URL
+program=$TEST_BUILD_DIR/bin/bench-drain
+tier=$TEST_SCRATCH_DIR/tier
+mkdir "$tier"
+[ -x "$program" ] || { echo "skipped: the benchmarks are not built"; exit 77; }
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+refused() { # STATUS WORD OPTION...
+    local expected=$1 word=$2
+    shift 2
+    "$program" --tier "$tier" "$@" >out 2>err
+    local status=$?
+    [ $status -eq "$expected" ] || fail "$*: exit status $status instead of $expected"
+    [ ! -s out ] || fail "$*: wrote to standard output: $(cat out)"
+    grep -q "^bench-drain: .*$word" err || fail "$*: nothing about '$word' in: $(cat err)"
+}
+
+echo "== a document: several blocks, one block, digests checked by the sink"
+"$program" --tier "$tier" --bytes 3000007 --shards 3 --rounds 2 --block 1M --check --json >many.json || fail "many"
+"$program" --tier "$tier" --bytes 1 --shards 1 --rounds 1 --connections 1 --check --json >one.json || fail "one"
+python3 - <<'EOF' || fail "a document is wrong"
+import json, statistics
+for name, shards, rounds in ("many.json", 3, 2), ("one.json", 1, 1):
+    document = json.load(open(name))
+    assert document["format"] == "bench-drain" and document["store"] == "sink", document
+    assert document["shards"] == shards and document["rounds"] == rounds, document
+    assert document["bytes"] >= 3 * 3000007 if shards == 3 else document["bytes"] > 4096, document
+    for way in "curl", "curl_threads", "drain":
+        times = document[way + "_s"]
+        assert len(times) == rounds and min(times) > 0, document
+        rate = document["bytes"] / 1e9 / statistics.median(times)
+        assert abs(document[way + "_GBps"] / rate - 1) < 0.01, (way, rate, document)
+        assert document[way + "_cpu_s_per_GB"] > 0, document
+EOF
+
+echo "== the table"
+"$program" --tier "$tier" --bytes 64K --shards 2 --rounds 1 >table || fail "exit status $?"
+[ "$(grep -cE '^(drain|libcurl, threads|libcurl, one multi loop)  *[0-9.]+ ' table)" -eq 3 ] || fail "no table: $(cat table)"
+
+echo "== bad input"
+refused 2 nonsense --bytes nonsense
+refused 2 0 --rounds 0
+refused 2 1T --bytes 1T
+refused 2 65 --connections 65
+refused 2 nope --nope
+refused 2 extra extra
+refused 1 file --url "file://$PWD/x"
+refused 1 nowhere --tier /nowhere
+"$program" --help | grep -q '^usage: ' || fail "--help says nothing"
+[ -z "$(find "$tier" -mindepth 1)" ] || fail "left behind: $(find "$tier" -mindepth 1 | head -n 3)"
+echo "good"
