@@ -96,6 +96,7 @@ nodes=$(((ranks + node_size - 1) / node_size))
 
 work=
 memory=
+mpi=
 session=0 # of the run under way: mpirun and all ranks
 
 # mpirun puts each rank into a process group of its own, but leaves them in its session.
@@ -132,12 +133,11 @@ clean_up() {
     local status=$? IFS=$' \t\n' # a signal may come during `IFS= read`
     kill_session
     [ ! -f "$work/azurite/azurite.pid" ] || bash "$root/tests/azurite/azurite.sh" stop "$work/azurite"
-    [ -z "$memory" ] || rm -rf "$memory"
+    [ -z "$memory$mpi" ] || rm -rf "$memory" "$mpi"
     if [ $status -eq 0 ]; then
         [ -z "$work" ] || rm -rf "$work"
         echo "demo: OK"
     elif [ -n "$work" ]; then
-        rm -rf "$work/mpi"
         echo "demo: the logs are in $work"
     fi
     exit $status
@@ -151,7 +151,8 @@ make_scratch() {
     trap 'exit 143' TERM
     work=$(mktemp -d "${TMPDIR:-/tmp}/dcache-demo-XXXXXX") || fail "cannot make a directory in ${TMPDIR:-/tmp}"
     memory=$(mktemp -d "$directory/dcache-demo-XXXXXX") || fail "cannot make a directory in $directory"
-    mkdir "$work/mpi" "$work/azurite" || fail "cannot make directories in $work"
+    mpi=$(mktemp -d /tmp/dcache-demo-XXXXXX) || fail "cannot make a directory in /tmp" # names of sockets have a limit
+    mkdir "$work/azurite" || fail "cannot make a directory in $work"
 }
 
 # The settings of the person who runs this are for other jobs. Open MPI: as root too, more ranks than cores, without
@@ -168,8 +169,8 @@ set_environment() {
         PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
     export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 \
         PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-    export OMPI_MCA_btl_vader_backing_directory=$work/mpi
-    [ ${#work} -gt 40 ] || export OMPI_MCA_orte_tmpdir_base=$work/mpi # names of sockets have a limit
+    export OMPI_MCA_btl_vader_backing_directory=$mpi \
+        OMPI_MCA_orte_tmpdir_base=$mpi
     export DCACHE_NODE_SIZE=$node_size DCACHE_MEMORY_STORE=$memory
 }
 
