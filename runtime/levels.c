@@ -176,7 +176,7 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, bool bad_pointer, struc
 {
     dcache_status_t status = DCACHE_OK;
     int slot = find_slot(dc, step);
-    int64_t values[4 + SSD_RING_VALUES_MAX] = {(int64_t)step, -(int64_t)step, 0, 0};
+    int64_t values[4 + SSD_RING_VALUES_MAX] = {(int64_t)step, (int64_t)(0 - step), 0, 0};
 
     if (dc->replicating.active)
         values[2] = !replication_advance(dc, false);
