@@ -4,14 +4,13 @@
 #include "io/store_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <hdf5.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Regions are stored as the machine has them, under little-endian types. */
@@ -323,48 +322,6 @@ static dcache_status_t check_regions(struct diag *dg, const struct shard_header 
     return check_names(dg, header);
 }
 
-static dcache_status_t copy_range(struct diag *dg, int from, int to, off_t at, off_t end)
-{
-    char buffer[65536];
-    while (at < end) {
-        size_t wanted = (size_t)(end - at) < sizeof buffer ? (size_t)(end - at) : sizeof buffer;
-        ssize_t n = pread(from, buffer, wanted, at);
-        if (n > 0)
-            n = pwrite(to, buffer, (size_t)n, at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return diag_fail_errno(dg, n < 0 ? errno : EIO, "cannot write the empty shard image");
-        at += n;
-    }
-    return DCACHE_OK;
-}
-
-/* Copy what HDF5 wrote, and none of the holes where the data will be. */
-static dcache_status_t copy_skeleton(struct diag *dg, int from, const char *path, uint64_t bytes)
-{
-    int to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (to < 0)
-        return diag_fail_errno(dg, errno, "cannot write the empty shard image");
-    dcache_status_t status = DCACHE_OK;
-    if (ftruncate(to, (off_t)bytes) != 0)
-        status = diag_fail_errno(dg, errno, "cannot make the shard image %" PRIu64 " bytes long", bytes);
-    off_t end = 0;
-    while (status == DCACHE_OK) {
-        off_t start = lseek(from, end, SEEK_DATA);
-        if (start < 0 && errno == ENXIO)
-            break; /* only a hole is left */
-        end = start < 0 ? -1 : lseek(from, start, SEEK_HOLE);
-        if (end < 0)
-            status = diag_fail_errno(dg, errno, "cannot find the metadata in the empty shard image");
-        else
-            status = copy_range(dg, from, to, start, end);
-    }
-    if (close(to) != 0 && status == DCACHE_OK)
-        status = diag_fail_errno(dg, errno, "cannot write the empty shard image");
-    return status;
-}
-
 /* What is known once the body is made. */
 static dcache_status_t finish_header(struct diag *dg, int fd, struct shard_header *header)
 {
@@ -386,11 +343,11 @@ static dcache_status_t finish_header(struct diag *dg, int fd, struct shard_heade
 }
 
 /*
- * HDF5 makes the image in memory (its metadata only, the rest are holes), and it is copied from there: an HDF5 that
+ * HDF5 makes the image in memory (its metadata only, the rest are holes), and not where it is kept: an HDF5 that
  * meets a full disk in H5Fclose() keeps the file open, tries again at exit, and crashes the program there. Its stdio
  * driver takes the path of a memfd, which the default driver tries, in vain, to resolve to a name on a disk.
  */
-static dcache_status_t create_in_memory(struct diag *dg, const char *path, struct shard_header *header)
+static dcache_status_t create_in_memory(struct diag *dg, struct shard_header *header, int *image_fd)
 {
     int fd = memfd_create("dcache-image", MFD_CLOEXEC);
     if (fd < 0)
@@ -401,17 +358,19 @@ static dcache_status_t create_in_memory(struct diag *dg, const char *path, struc
     H5E_BEGIN_TRY /* saves the application's error settings, turns printing off, and puts them back */
     {
         status = make_body(dg, memory_path, header);
+        (void)H5garbage_collect(); /* HDF5 would keep some KiB per dataset for files to come */
     }
     H5E_END_TRY
     if (status == DCACHE_OK)
         status = finish_header(dg, fd, header);
     if (status == DCACHE_OK)
-        status = copy_skeleton(dg, fd, path, header->file_bytes);
-    (void)close(fd);
+        *image_fd = fd;
+    else
+        (void)close(fd);
     return status;
 }
 
-dcache_status_t shard_hdf5_create(struct diag *dg, const char *path, struct shard_header *header)
+dcache_status_t shard_hdf5_create(struct diag *dg, struct shard_header *header, int *image_fd)
 {
     uint64_t body_bound = 0;
     dcache_status_t status = check_regions(dg, header, &body_bound);
@@ -426,7 +385,7 @@ dcache_status_t shard_hdf5_create(struct diag *dg, const char *path, struct shar
                          body_bound);
     status = store_file_limit(dg, made.header_bytes + body_bound);
     if (status == DCACHE_OK)
-        status = create_in_memory(dg, path, &made);
+        status = create_in_memory(dg, &made, image_fd);
     if (status != DCACHE_OK) {
         free(made.chunk_crc);
         return status;

@@ -3,33 +3,9 @@
 #include "io/shard_hdf5.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
-
-/* HDF5 makes the image in a file in memory, sparse but for HDF5's own bytes. It would truncate the slot's file,
- * whose pages are worth keeping: getting and clearing them anew costs several times what copying data into them does.
- */
-static dcache_status_t draw_image(struct diag *dg, struct shard_header *header, int *drawn)
-{
-    char path[32];
-    int fd = memfd_create("dcache-image", MFD_CLOEXEC);
-
-    if (fd < 0)
-        return diag_fail_errno(dg, errno, "cannot make a file in memory for an HDF5 image");
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    dcache_status_t status = diag_failpoint(dg, "slot.create");
-    if (status == DCACHE_OK)
-        status = shard_hdf5_create(dg, path, header);
-    if (status != DCACHE_OK) {
-        (void)close(fd);
-        return status;
-    }
-    *drawn = fd;
-    return DCACHE_OK;
-}
 
 static int compare_regions(const void *a, const void *b)
 {
@@ -86,7 +62,9 @@ dcache_status_t slot_create_image(struct diag *dg, const struct node_store *stor
     char name[48];
 
     slot_name(SLOT_OWN, rank, index, name);
-    dcache_status_t status = draw_image(dg, header, &drawn);
+    dcache_status_t status = diag_failpoint(dg, "slot.create");
+    if (status == DCACHE_OK) /* in memory: in place it would truncate the file, whose pages are worth keeping */
+        status = shard_hdf5_create(dg, header, &drawn);
     if (status != DCACHE_OK)
         return diag_fail(dg, status, "cannot make %s/%s: %s", store->path, name, dg->text);
     status = slot_open(dg, store, SLOT_OWN, rank, index, header->file_bytes, &made);

@@ -1,5 +1,6 @@
 /* io/shard_hdf5.c: the body, as HDF5 itself sees it. */
 #include "io/shard_hdf5.h"
+#include "shard_image_file.h"
 #include "shard_sample.h"
 #include "unit.h"
 
@@ -60,7 +61,7 @@ static void test_create(void)
     size_t bytes;
     start_diag(&dg);
     sample_header(&header, 3, 8);
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("create.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("create.h5"), &header), DCACHE_OK);
     unsigned char *image = map_file(path_of("create.h5"), &bytes);
     CU_ASSERT_EQUAL(bytes, header.file_bytes);
     CU_ASSERT_TRUE(header.header_bytes >= 4096 && (header.header_bytes & (header.header_bytes - 1)) == 0);
@@ -142,7 +143,7 @@ static void test_hdf5_reads_it(void)
     size_t bytes;
     start_diag(&dg);
     sample_header(&header, 3, 8);
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("values.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("values.h5"), &header), DCACHE_OK);
     unsigned char *image = map_file(path_of("values.h5"), &bytes);
     sample_complete(&header, image, 1234567, 1);
     hid_t file = H5Fopen(path_of("values.h5"), H5F_ACC_RDONLY, H5P_DEFAULT);
@@ -187,16 +188,16 @@ static void test_deterministic(void)
         snprintf(name, sizeof name, "many/r%d", i);
         sample_add(&header, name, DCACHE_INT32, 2000);
     }
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("a.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("a.h5"), &header), DCACHE_OK);
     int fd = open(path_of("b.h5"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     CU_ASSERT_EQUAL(write(fd, "something longer was here", 25), 25);
     CU_ASSERT_EQUAL(ftruncate(fd, 64 << 20), 0);
     close(fd);
     sleep(1);
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("b.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("b.h5"), &header), DCACHE_OK);
     CU_ASSERT_TRUE(same_files("a.h5", "b.h5"));
     header.rank = 4;
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("b.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("b.h5"), &header), DCACHE_OK);
     CU_ASSERT_FALSE(same_files("a.h5", "b.h5"));
     shard_header_free(&header);
 }
@@ -206,7 +207,7 @@ static void test_no_regions(void)
     struct diag dg;
     struct shard_header header = {.job = "j", .set.world_size = 1};
     start_diag(&dg);
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("none.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("none.h5"), &header), DCACHE_OK);
     CU_ASSERT_EQUAL(header.header_bytes, 4096);
     CU_ASSERT_EQUAL(header.chunk_count, 1);
     shard_header_free(&header);
@@ -222,7 +223,7 @@ static void test_many_regions(void)
         snprintf(name, sizeof name, "layer%d/a/b/c/d/e/f/g/h/i/j/k/l/m/n/weights_%d", i % 100, i);
         sample_add(&header, name, DCACHE_FLOAT32, (uint64_t)i);
     }
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("many.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("many.h5"), &header), DCACHE_OK);
     hid_t file = H5Fopen(path_of("many.h5"), H5F_ACC_RDONLY, H5P_DEFAULT);
     CU_ASSERT_TRUE_FATAL(file >= 0);
     for (uint32_t i = 0; i < header.region_count; i += 97) {
@@ -244,7 +245,7 @@ static void test_sparse(void)
     struct stat status;
     start_diag(&dg);
     sample_add(&header, "huge", DCACHE_FLOAT64, 1ull << 37); /* 1 TiB */
-    CU_ASSERT_EQUAL_FATAL(shard_hdf5_create(&dg, path_of("huge.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(shard_image_file(&dg, path_of("huge.h5"), &header), DCACHE_OK);
     CU_ASSERT_EQUAL(stat(path_of("huge.h5"), &status), 0);
     CU_ASSERT_TRUE((uint64_t)status.st_size > 1ull << 40);
     CU_ASSERT_TRUE(status.st_blocks < 2048);
@@ -258,7 +259,7 @@ static void check_refused(struct shard_header *header, dcache_status_t expected,
     struct diag dg;
     start_diag(&dg);
     struct shard_header before = *header;
-    CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("refused.h5"), header), expected);
+    CU_ASSERT_EQUAL(shard_image_file(&dg, path_of("refused.h5"), header), expected);
     if (strstr(dg.text, word) == NULL) {
         fprintf(stderr, "no \"%s\" in: %s\n", word, dg.text);
         CU_FAIL("text");
@@ -331,7 +332,7 @@ static dcache_status_t create_without_descriptors(struct diag *dg, struct shard_
     tight = before;
     tight.rlim_cur = (rlim_t)next + 1;
     CU_ASSERT_EQUAL(setrlimit(RLIMIT_NOFILE, &tight), 0);
-    dcache_status_t status = shard_hdf5_create(dg, path_of("settings.h5"), header);
+    dcache_status_t status = shard_image_file(dg, path_of("settings.h5"), header);
     CU_ASSERT_EQUAL(setrlimit(RLIMIT_NOFILE, &before), 0);
     return status;
 }
@@ -350,15 +351,15 @@ static void test_error_settings(void)
     sample_header(&header, 0, 1);
     H5Eget_auto2(H5E_DEFAULT, &saved, &saved_context);
     H5Eset_auto2(H5E_DEFAULT, count_errors, &errors);
-    CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("settings.h5"), &header), DCACHE_OK);
-    CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("no/such/directory.h5"), &header), DCACHE_ERR_IO);
+    CU_ASSERT_EQUAL(shard_image_file(&dg, path_of("settings.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL(shard_image_file(&dg, path_of("no/such/directory.h5"), &header), DCACHE_ERR_IO);
     CU_ASSERT_EQUAL(create_without_descriptors(&dg, &header), DCACHE_ERR_HDF5);
     CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "sample: ")); /* and HDF5's reason behind it */
     CU_ASSERT_EQUAL(errors, 0);
     H5Eget_auto2(H5E_DEFAULT, &function, &context);
     CU_ASSERT_TRUE(function == count_errors && context == &errors);
     H5Eset_auto1(count_errors_v1, &errors);
-    CU_ASSERT_EQUAL(shard_hdf5_create(&dg, path_of("settings.h5"), &header), DCACHE_OK);
+    CU_ASSERT_EQUAL(shard_image_file(&dg, path_of("settings.h5"), &header), DCACHE_OK);
     CU_ASSERT_EQUAL(create_without_descriptors(&dg, &header), DCACHE_ERR_HDF5);
     CU_ASSERT_EQUAL(errors, 0);
     CU_ASSERT_TRUE(H5Gopen2(-1, "none", H5P_DEFAULT) < 0);
@@ -388,7 +389,7 @@ static int create_with_limit(void)
     sample_header(&header, 0, 1);
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
         return 2;
-    dcache_status_t status = shard_hdf5_create(&dg, path_of("limit.h5"), &header);
+    dcache_status_t status = shard_image_file(&dg, path_of("limit.h5"), &header);
     shard_header_free(&header);
     return status == DCACHE_ERR_NO_SPACE && strstr(dg.text, "ulimit") != NULL ? 0 : 1;
 }
