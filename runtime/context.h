@@ -8,6 +8,7 @@
 #include "io/object_store.h"
 #include "mpi/replicate.h"
 #include "runtime/copy_threads.h"
+#include "runtime/domains.h"
 #include "runtime/drain_thread.h"
 #include "runtime/options.h"
 #include "runtime/schedule.h"
@@ -67,6 +68,7 @@ struct dcache {
     char job[64];
     char program[64];
     struct world world;
+    struct domains domains;
     struct placement placement;
     struct node_store store; /**< the main one: runtime/tiers.h */
     struct node_store ssd;   /**< the second one, with tier = both; else not open */

@@ -98,25 +98,44 @@ static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct 
     return DCACHE_OK;
 }
 
+/* On rank 0: say where a step will survive less than one may think. */
+static void judge_placement(dcache_t *dc)
+{
+    if (dc->domains.reason[0] != '\0')
+        diag_log(&dc->diag, DIAG_WARNING,
+                 "not every failure domain is known, and each such node counts as one of its own: %s",
+                 dc->domains.reason);
+    if (dc->world.node_count == 1)
+        diag_log(
+            &dc->diag, DIAG_WARNING,
+            "all %d ranks are on one node: checkpoints survive the processes, not the node; run on two nodes or more",
+            dc->world.size);
+    if (dc->placement.same_domain_nodes > 0)
+        diag_log(&dc->diag, DIAG_WARNING,
+                 "%u of %u nodes have their partner in their own failure domain, because one domain has more than half "
+                 "of the nodes: if it fails, steps are lost that are not DURABLE; use nodes of other domains",
+                 dc->placement.same_domain_nodes, dc->world.node_count);
+}
+
 static dcache_status_t place(dcache_t *dc)
 {
     dcache_status_t status =
         agree(&dc->world, &dc->diag, NULL, world_find_nodes(&dc->diag, &dc->world, dc->options.node_size));
+    if (status == DCACHE_OK)
+        status = domains_find(&dc->diag, &dc->world, &dc->options, &dc->domains);
     if (status != DCACHE_OK)
         return status;
     const struct placement_input input = {
         .node_count = dc->world.node_count,
         .rank_count = (uint32_t)dc->world.size,
         .node_of_rank = dc->world.node_of_rank,
+        .domain_of_node = dc->domains.of_node,
         .drain_ranks_per_node = (uint32_t)dc->options.drain_ranks_per_node,
         .drain_nodes = (uint32_t)dc->options.drain_nodes,
     };
     status = agree(&dc->world, &dc->diag, NULL, placement_compute(&dc->diag, &input, &dc->placement));
-    if (status == DCACHE_OK && dc->world.node_count == 1 && dc->world.rank == 0)
-        diag_log(
-            &dc->diag, DIAG_WARNING,
-            "all %d ranks are on one node: checkpoints survive the processes, not the node; run on two nodes or more",
-            dc->world.size);
+    if (status == DCACHE_OK && dc->world.rank == 0)
+        judge_placement(dc);
     return status;
 }
 
@@ -383,6 +402,7 @@ static void release(dcache_t *dc)
     node_store_close(&dc->store);
     node_store_close(&dc->ssd);
     placement_free(&dc->placement);
+    domains_free(&dc->domains);
     world_close(&dc->world);
     free(dc->regions);
     free(dc);
