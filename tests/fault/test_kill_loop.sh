@@ -131,10 +131,10 @@ damage_one() {
     esac
 }
 
-# A run that has come to its first step has found, or made, two good copies of each shard. One that was killed before
-# has not, and then a second loss would be one too many.
+# A run that has reported a step has two good copies of each of its shards. One that was killed before may have been busy
+# with replacing what was lost before, and then a second loss would be one too many.
 redundant() { # LOG
-    grep -q '^heat2d: restarted from' "$1" || [ "$(checkpoints_in "$1")" -gt 0 ]
+    [ "$(checkpoints_in "$1")" -gt 0 ]
 }
 
 one_round() { # NUMBER
