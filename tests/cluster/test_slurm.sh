@@ -1,13 +1,15 @@
 #!/bin/bash
 # timeout: 240
 # Real Slurm on hosts that really die: sbatch --no-kill with a spare node, dcache-run, a node powered off while the
-# program computes. The job goes on with the spare and ends with the same bits as without a loss.
+# program computes. The job goes on with the spare and ends with the same bits as without a loss; the prolog makes the
+# directories for its node stores, the epilog leaves nothing of them behind.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cluster=$here/cluster
 dcache_run=$here/../../slurm/dcache-run
 bin=${TEST_BUILD_DIR:?}/bin
 scratch=${TEST_SCRATCH_DIR:?}
+unset DCACHE_MEMORY_STORE # the default, which prolog and epilog know
 export CLUSTER_DIR # short: names of sockets have a limit
 CLUSTER_DIR=$(mktemp -d /tmp/dcache-cluster.XXXXXX) || exit 1
 trap 'bash "$cluster" down; rm -rf "$CLUSTER_DIR"' EXIT
@@ -34,7 +36,8 @@ submit() { # JOB LAUNCHER...: sets `id`
     cat >"$job.sh" <<END
 #!/bin/bash
 #SBATCH --job-name=$job --nodes=5 --ntasks-per-node=1 --no-kill --output=$scratch/$job.out
-export DCACHE_MEMORY_STORE=/dev/shm/dcache DCACHE_STORE=file://$scratch/store
+export DCACHE_STORE=file://$scratch/store
+stat -c 'prolog made %n %a' /dev/shm/dcache-0
 exec "$dcache_run" --tool "$bin/dcache" --nodes 4 --ranks 4 --mark-down -- \\
     $* "$bin/heat2d" --input "$scratch/field.h5" --output "$scratch/$job.h5" --steps 60 --every 5 --sleep-ms 50
 END
@@ -48,6 +51,18 @@ wait_for() { # SECONDS FILE PATTERN
         sleep 0.1
     done
     return 1
+}
+
+# All of the job is in the object store, so the memory is free again; the epilog may still be at it.
+check_epilog() { # JOB
+    local host i
+    for host in h0 h4; do
+        for ((i = 0; i < 300; i++)); do
+            bash "$cluster" in $host test -e "/dev/shm/dcache-0/$1-$id" || continue 2
+            sleep 0.1
+        done
+        fail "$1: the epilog left the node store on $host"
+    done
 }
 
 lose_one() { # JOB LAUNCHER...
@@ -69,13 +84,18 @@ lose_one() { # JOB LAUNCHER...
     echo "$job: lost $victim; $(grep '^heat2d: restarted' "$job.out")"
     bash "$cluster" boot $victim || fail "cannot boot $victim"
     bash "$cluster" slurm-boot $victim || fail "no slurmd on $victim"
-    slurm scontrol update "nodename=$victim" state=resume 2>/dev/null
+    grep -q '^prolog made /dev/shm/dcache-0 700$' "$job.out" || fail "$job: the prolog made no directory"
+    check_epilog "$job"
 }
 
 if [ ! -x "$bin/heat2d" ]; then
     echo "skipped: the examples are not built"
     exit 77
 fi
+mkdir -p prefix/bin prefix/share/dcache/slurm && cp "$bin/dcache" prefix/bin &&
+    cp "$here/../../slurm/prolog.sh" "$here/../../slurm/epilog.sh" prefix/share/dcache/slurm || exit 1
+CLUSTER_SLURM_EXTRA=$(printf 'Prolog=%s\nEpilog=%s\nPrologFlags=Alloc' "$scratch"/prefix/share/dcache/slurm/{prolog,epilog}.sh)
+export CLUSTER_SLURM_EXTRA
 bash "$cluster" up 5 --shm 256m || exit $?
 bash "$cluster" slurm-up || exit $?
 "$bin/heat2d-make-field" field.h5 192 256 >/dev/null || fail "cannot write the input"
