@@ -70,6 +70,32 @@ static bool is_endpoint(const char *text)
     return length > 0 && rest[length] == '\0' && rest[0] != '/' && strstr(rest, "//") == NULL;
 }
 
+/* A shared access signature: a query with a signature in it, and nothing that would change what is asked for. */
+static bool is_sas(const char *text)
+{
+    static const char *const ours[] = {"comp", "restype", "blockid", "marker", "maxresults", "prefix"};
+    bool has_signature = false;
+    text += *text == '?';
+    if (strlen(text) >= sizeof((struct object_credentials *)0)->sas ||
+        text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~%=&:/+,")] != '\0')
+        return false;
+    for (const char *name = text; *name != '\0'; name += name[strcspn(name, "&")] == '&') {
+        size_t length = strcspn(name, "=&");
+        for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+            if (length == strlen(ours[i]) && strncmp(name, ours[i], length) == 0)
+                return false;
+        }
+        has_signature |= strncmp(name, "sig=", 4) == 0 && name[4] != '\0' && name[4] != '&';
+        name += strcspn(name, "&");
+    }
+    return has_signature;
+}
+
+static void set_sas(struct object_credentials *credentials, const char *text)
+{
+    snprintf(credentials->sas, sizeof credentials->sas, "%s", text + (*text == '?'));
+}
+
 /* The endpoint without the slashes at its end. */
 static void set_endpoint(struct object_credentials *credentials, const char *text)
 {
@@ -80,10 +106,11 @@ static void set_endpoint(struct object_credentials *credentials, const char *tex
 }
 
 /* The parts of a connection string that we know. */
-enum part { PART_ACCOUNT, PART_KEY, PART_ENDPOINT, PART_SUFFIX, PART_PROTOCOL, PART_EMULATOR, PARTS };
+enum part { PART_ACCOUNT, PART_KEY, PART_ENDPOINT, PART_SUFFIX, PART_PROTOCOL, PART_SAS, PART_EMULATOR, PARTS };
 
 static const char *const part_names[PARTS] = {
-    "AccountName", "AccountKey", "BlobEndpoint", "EndpointSuffix", "DefaultEndpointsProtocol", "UseDevelopmentStorage"};
+    "AccountName",           "AccountKey",           "BlobEndpoint", "EndpointSuffix", "DefaultEndpointsProtocol",
+    "SharedAccessSignature", "UseDevelopmentStorage"};
 
 static bool part_value_valid(enum part part, const char *value)
 {
@@ -99,6 +126,8 @@ static bool part_value_valid(enum part part, const char *value)
                value[strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-.:")] == '\0';
     case PART_PROTOCOL:
         return strcmp(value, "https") == 0 || strcmp(value, "http") == 0;
+    case PART_SAS:
+        return is_sas(value);
     case PART_EMULATOR:
         return strcasecmp(value, "true") == 0;
     default:
@@ -142,15 +171,12 @@ static dcache_status_t split_parts(struct diag *dg, char *text, const char *valu
             *equals = '\0';
         if (equals != NULL && is_passed_over(piece))
             continue;
-        if (equals != NULL && strcasecmp(piece, "SharedAccessSignature") == 0)
-            return diag_fail(dg, DCACHE_ERR_OPTION,
-                             "SharedAccessSignature in " CONNECTION_STRING
-                             " cannot be used here: give AccountName and AccountKey");
         enum part part = equals != NULL ? part_of(piece) : PARTS;
         if (part == PARTS)
             return diag_fail(dg, DCACHE_ERR_OPTION,
-                             "part %u of " CONNECTION_STRING " is not known: AccountName, AccountKey, BlobEndpoint, "
-                             "EndpointSuffix, DefaultEndpointsProtocol and UseDevelopmentStorage are",
+                             "part %u of " CONNECTION_STRING " is not known: AccountName, AccountKey, "
+                             "SharedAccessSignature, BlobEndpoint, EndpointSuffix, DefaultEndpointsProtocol and "
+                             "UseDevelopmentStorage are",
                              number);
         if (values[part] != NULL)
             return diag_fail(dg, DCACHE_ERR_OPTION, "%s is in " CONNECTION_STRING " twice", part_names[part]);
@@ -159,6 +185,20 @@ static dcache_status_t split_parts(struct diag *dg, char *text, const char *valu
         values[part] = equals + 1;
     }
     return DCACHE_OK;
+}
+
+/* The account that an endpoint belongs to: path style, or the host's first label. */
+static bool account_of_endpoint(struct object_credentials *credentials)
+{
+    const char *host = strstr(credentials->endpoint, "://") + 3;
+    const char *path = strchr(host, '/');
+    const char *name = path != NULL ? path + 1 : host;
+    size_t length = path != NULL ? strlen(name) : strcspn(name, ".");
+    if (length == 0 || length >= sizeof credentials->account)
+        return false;
+    memcpy(credentials->account, name, length);
+    credentials->account[length] = '\0';
+    return is_account(credentials->account);
 }
 
 static dcache_status_t credentials_of(struct diag *dg, const char *const values[PARTS],
@@ -176,18 +216,26 @@ static dcache_status_t credentials_of(struct diag *dg, const char *const values[
         set_endpoint(credentials, EMULATOR_ENDPOINT);
         return DCACHE_OK;
     }
-    for (enum part part = PART_ACCOUNT; part <= PART_KEY; part++) {
-        if (values[part] == NULL)
-            return diag_fail(dg, DCACHE_ERR_OPTION, "%s is missing in " CONNECTION_STRING, part_names[part]);
-    }
-    snprintf(credentials->account, sizeof credentials->account, "%s", values[PART_ACCOUNT]);
-    snprintf(credentials->key, sizeof credentials->key, "%s", values[PART_KEY]);
+    if (values[PART_ACCOUNT] == NULL && (values[PART_SAS] == NULL || values[PART_ENDPOINT] == NULL))
+        return diag_fail(dg, DCACHE_ERR_OPTION, "AccountName is missing in " CONNECTION_STRING);
+    if (values[PART_KEY] == NULL && values[PART_SAS] == NULL)
+        return diag_fail(dg, DCACHE_ERR_OPTION,
+                         "AccountKey is missing in " CONNECTION_STRING " (or SharedAccessSignature)");
+    if (values[PART_KEY] != NULL)
+        snprintf(credentials->key, sizeof credentials->key, "%s", values[PART_KEY]);
+    if (values[PART_SAS] != NULL)
+        set_sas(credentials, values[PART_SAS]);
     if (values[PART_ENDPOINT] != NULL)
         set_endpoint(credentials, values[PART_ENDPOINT]);
     else
         snprintf(credentials->endpoint, sizeof credentials->endpoint, "%s://%s.blob.%s",
                  values[PART_PROTOCOL] != NULL ? values[PART_PROTOCOL] : "https", values[PART_ACCOUNT],
                  values[PART_SUFFIX] != NULL ? values[PART_SUFFIX] : PUBLIC_SUFFIX);
+    if (values[PART_ACCOUNT] != NULL)
+        snprintf(credentials->account, sizeof credentials->account, "%s", values[PART_ACCOUNT]);
+    else if (!account_of_endpoint(credentials))
+        return diag_fail(dg, DCACHE_ERR_OPTION,
+                         "AccountName is missing in " CONNECTION_STRING ", and its BlobEndpoint does not tell it");
     return DCACHE_OK;
 }
 
@@ -222,31 +270,100 @@ static dcache_status_t bad_variable(struct diag *dg, const char *name, const cha
     return diag_fail(dg, DCACHE_ERR_OPTION, "the environment variable %s is not valid: it has to be %s", name, rule);
 }
 
+/* A URL of a host that tokens come from: plain http only within the machine, or to the address that only the machine's
+ * own host answers. */
+static bool is_token_host(const char *text)
+{
+    static const char *const plain[] = {"http://127.0.0.1:", "http://localhost:", "http://169.254.169.254"};
+    bool good = strncmp(text, "https://", 8) == 0;
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
+        good |= strncmp(text, plain[i], strlen(plain[i])) == 0;
+    return good && is_endpoint(text);
+}
+
+/* Letters that need no escaping in a URL's path: names of tenants and applications. */
+static bool is_name(const char *text)
+{
+    return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")] == '\0';
+}
+
+static bool is_secret(const char *text)
+{
+    for (; *text > ' ' && *text <= '~'; text++)
+        continue;
+    return *text == '\0';
+}
+
+static bool is_any(const char *text)
+{
+    (void)text;
+    return true;
+}
+
+/* What goes with tokens. */
+static dcache_status_t add_identity(struct diag *dg, struct object_credentials *credentials)
+{
+    const struct {
+        const char *name;
+        char *field;
+        size_t size;
+        bool (*is_valid)(const char *text);
+        const char *rule;
+    } fields[] = {
+        {"AZURE_TENANT_ID", credentials->tenant, sizeof credentials->tenant, is_name, "a tenant's id"},
+        {"AZURE_CLIENT_ID", credentials->client, sizeof credentials->client, is_name, "an application's id"},
+        {"AZURE_CLIENT_SECRET", credentials->secret, sizeof credentials->secret, is_secret,
+         "printable, without blanks"},
+        {"AZURE_FEDERATED_TOKEN_FILE", credentials->token_file, sizeof credentials->token_file, is_any, "a file"},
+        {"AZURE_AUTHORITY_HOST", credentials->authority, sizeof credentials->authority, is_token_host,
+         "https:// and a host"},
+        {"AZURE_POD_IDENTITY_AUTHORITY_HOST", credentials->metadata, sizeof credentials->metadata, is_token_host,
+         "https:// and a host, or http:// and an address of this machine"},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const char *value = variable(fields[i].name);
+        size_t length = value != NULL ? strlen(value) : 0;
+        if (length >= fields[i].size || (length > 0 && !fields[i].is_valid(value)))
+            return bad_variable(dg, fields[i].name, fields[i].rule);
+        while (fields[i].is_valid == is_token_host && length > 0 && value[length - 1] == '/')
+            length--;
+        snprintf(fields[i].field, fields[i].size, "%.*s", (int)length, length > 0 ? value : "");
+    }
+    return DCACHE_OK;
+}
+
 dcache_status_t azure_auth_environment(struct diag *dg, struct object_credentials *credentials)
 {
     const char *connection_string = variable(CONNECTION_STRING);
-    if (connection_string != NULL)
-        return azure_auth_parse(dg, connection_string, credentials);
+    if (connection_string != NULL) {
+        dcache_status_t status = azure_auth_parse(dg, connection_string, credentials);
+        return status == DCACHE_OK ? add_identity(dg, credentials) : status;
+    }
 
     const char *key_name = variable("AZURE_STORAGE_KEY") != NULL ? "AZURE_STORAGE_KEY" : "AZURE_STORAGE_ACCESS_KEY";
     const char *account = variable("AZURE_STORAGE_ACCOUNT");
     const char *key = variable(key_name);
+    const char *sas = variable("AZURE_STORAGE_SAS_TOKEN");
     const char *endpoint = variable("AZURE_STORAGE_BLOB_ENDPOINT");
     if (account != NULL && !is_account(account))
         return bad_variable(dg, "AZURE_STORAGE_ACCOUNT", "the name of a storage account");
     if (key != NULL && !is_key(key))
         return bad_variable(dg, key_name, "an account key in base64");
+    if (sas != NULL && !is_sas(sas))
+        return bad_variable(dg, "AZURE_STORAGE_SAS_TOKEN", "the query of a shared access signature, with its sig=");
     if (endpoint != NULL && !is_endpoint(endpoint))
         return bad_variable(dg, "AZURE_STORAGE_BLOB_ENDPOINT", "a URL such as https://ACCOUNT.blob." PUBLIC_SUFFIX);
 
     memset(credentials, 0, sizeof *credentials);
     snprintf(credentials->account, sizeof credentials->account, "%s", account != NULL ? account : "");
     snprintf(credentials->key, sizeof credentials->key, "%s", key != NULL ? key : "");
+    if (sas != NULL)
+        set_sas(credentials, sas);
     if (endpoint != NULL)
         set_endpoint(credentials, endpoint);
     else if (account != NULL)
         snprintf(credentials->endpoint, sizeof credentials->endpoint, "https://%s.blob." PUBLIC_SUFFIX, account);
-    return DCACHE_OK;
+    return add_identity(dg, credentials);
 }
 
 /* --- Signatures ----------------------------------------------------------------------------------------------------

@@ -36,8 +36,9 @@ struct azure_signed {
 };
 
 /**
- * Take a connection string apart: AccountName, AccountKey, BlobEndpoint, EndpointSuffix, DefaultEndpointsProtocol,
- * UseDevelopmentStorage=true (the emulator's published account). Endpoints of other services are passed over.
+ * Take a connection string apart: AccountName, AccountKey, SharedAccessSignature, BlobEndpoint, EndpointSuffix,
+ * DefaultEndpointsProtocol, UseDevelopmentStorage=true (the emulator's published account). Endpoints of other services
+ * are passed over.
  * @return DCACHE_OK; DCACHE_ERR_OPTION (the text names the part, never its value)
  */
 dcache_status_t azure_auth_parse(struct diag *dg, const char *text,

@@ -73,6 +73,8 @@ static dcache_status_t prepare(void *context, struct diag *dg, struct http_heade
         !http_headers_add(headers, "x-ms-client-request-id", id) ||
         (call->has_crc && !http_headers_add(headers, "x-ms-content-crc64", crc)))
         return diag_fail(dg, DCACHE_ERR_INTERNAL, "too many headers to %s", call->verb);
+    if (call->store->auth != OBJECT_AUTH_KEY)
+        return DCACHE_OK; /* the signature is in the URL */
     struct azure_signed covered = {.method = call->method,
                                    .account = call->store->place.account,
                                    .path = call->path,
@@ -117,6 +119,12 @@ static dcache_status_t make_url(const struct azure_call *call, struct diag *dg, 
         size_t length = strlen(url);
         snprintf(url + length, URL_MAX_BYTES - length, "%c%s=", i == 0 ? '?' : '&', call->query[i].name);
         good = http_escape_append(url, URL_MAX_BYTES, call->query[i].value);
+    }
+    if (good && store->auth == OBJECT_AUTH_SAS) {
+        size_t length = strlen(url);
+        int more =
+            snprintf(url + length, URL_MAX_BYTES - length, "%c%s", call->query_count > 0 ? '&' : '?', store->sas);
+        good = more > 0 && (size_t)more < URL_MAX_BYTES - length;
     }
     return good ? DCACHE_OK
                 : diag_fail(dg, DCACHE_ERR_STORE, "store %s: a URL to %s is too long", store->place.url, call->verb);
@@ -170,12 +178,16 @@ bool azure_call_is_taken(const struct http_response *response)
                                         azure_call_error_code(response)[0] == '\0'));
 }
 
-static const char *remedy_of(const struct http_response *response)
+static const char *remedy_of(const struct azure_store *store, const struct http_response *response)
 {
     const char *code = azure_call_error_code(response);
     if (response->status == 0)
         return "check that the endpoint's name, port and http or https are right and that it can be reached from here";
-    if (response->status == 401 || response->status == 403)
+    bool denied = response->status == 401 || response->status == 403;
+    if (denied && store->auth == OBJECT_AUTH_SAS)
+        return "check that the shared access signature has not expired, that it allows reading, writing, deleting and "
+               "listing in this container from here, and this machine's clock";
+    if (denied)
         return "check the account's name and key, that Shared Key access and this network are allowed for the account, "
                "and this machine's clock";
     if (strcmp(code, "ServerBusy") == 0 || response->status == 429)
@@ -209,7 +221,7 @@ dcache_status_t azure_call_fail(const struct azure_call *call, struct diag *dg, 
     return diag_fail(dg, denied ? DCACHE_ERR_PERMISSION : DCACHE_ERR_STORE,
                      "store %s: cannot %s %s: %s (%u attempt%s in %.1f s); %s", place->url, call->verb,
                      call->key != NULL ? call->key : "the container", what, response->attempts,
-                     response->attempts == 1 ? "" : "s", response->seconds, remedy_of(response));
+                     response->attempts == 1 ? "" : "s", response->seconds, remedy_of(call->store, response));
 }
 
 dcache_status_t azure_call_check_stored(const struct azure_call *call, struct diag *dg,

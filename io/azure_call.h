@@ -18,7 +18,9 @@
 struct azure_store {
     struct object_store base;
     struct object_azure_place place;
-    struct azure_key key;
+    enum object_auth auth; /**< any but AUTO */
+    struct azure_key key;  /**< of OBJECT_AUTH_KEY */
+    char sas[sizeof((struct object_credentials *)0)->sas];
     struct http_client *http;
     const char *endpoint_path; /**< of place.endpoint: "" or "/account" */
     size_t origin_length;      /**< of place.endpoint without that path */

@@ -239,6 +239,7 @@ static void azure_close(struct object_store *base)
     http_client_close(store->http);
     azure_put_close_blocks(&store->blocks);
     OPENSSL_cleanse(&store->key, sizeof store->key);
+    OPENSSL_cleanse(store->sas, sizeof store->sas);
     free(store);
 }
 
@@ -253,29 +254,33 @@ static const struct object_store_ops azure_ops = {
     .close = azure_close,
 };
 
-dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_place *place, const char *key,
-                                  const struct object_policy *policy, struct object_store **store)
+dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_place *place,
+                                  const struct object_credentials *credentials, const struct object_policy *policy,
+                                  struct object_store **store)
 {
     struct azure_store *made = calloc(1, sizeof *made);
     if (made == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for an object store");
-    dcache_status_t status = DCACHE_OK;
-    if (!azure_auth_decode_key(key, &made->key))
-        status = diag_fail(dg, DCACHE_ERR_OPTION, "the key of the storage account %s is no account key in base64",
-                           place->account);
-    if (status == DCACHE_OK)
-        status = http_client_open(dg, &made->http);
-    if (status != DCACHE_OK) {
-        free(made);
-        return status;
-    }
-    azure_put_open_blocks(&made->blocks);
     made->base.ops = &azure_ops;
     made->base.policy = *policy;
     made->place = *place;
+    made->auth = credentials->auth == OBJECT_AUTH_AUTO ? OBJECT_AUTH_KEY : credentials->auth;
     const char *host = strstr(made->place.endpoint, "://") + strlen("://");
     made->endpoint_path = host + strcspn(host, "/");
     made->origin_length = (size_t)(made->endpoint_path - made->place.endpoint);
+    azure_put_open_blocks(&made->blocks);
+    dcache_status_t status = DCACHE_OK;
+    if (made->auth == OBJECT_AUTH_KEY && !azure_auth_decode_key(credentials->key, &made->key))
+        status = diag_fail(dg, DCACHE_ERR_OPTION, "the key of the storage account %s is no account key in base64",
+                           place->account);
+    else if (made->auth == OBJECT_AUTH_SAS)
+        snprintf(made->sas, sizeof made->sas, "%s", credentials->sas);
+    if (status == DCACHE_OK)
+        status = http_client_open(dg, &made->http);
+    if (status != DCACHE_OK) {
+        azure_close(&made->base);
+        return status;
+    }
     *store = &made->base;
     return DCACHE_OK;
 }

@@ -21,9 +21,10 @@ struct object_azure_place {
 dcache_status_t object_file_open(struct diag *dg, const char *directory, const struct object_policy *policy,
                                  struct object_store **store) DCACHE_MUST_CHECK;
 
-/** A store in a container. `key` is the account key in base64. */
-dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_place *place, const char *key,
-                                  const struct object_policy *policy, struct object_store **store) DCACHE_MUST_CHECK;
+/** A store in a container. */
+dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_place *place,
+                                  const struct object_credentials *credentials, const struct object_policy *policy,
+                                  struct object_store **store) DCACHE_MUST_CHECK;
 
 /* Texts that both backends have; each returns its status. */
 

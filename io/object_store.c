@@ -1,6 +1,7 @@
 #include "io/object_store.h"
 
 #include "io/azure_auth.h"
+#include "io/azure_method.h"
 #include "io/crc64.h"
 #include "io/object_backend.h"
 
@@ -221,9 +222,8 @@ static dcache_status_t read_azure(struct diag *dg, const char *url, const struct
     if (url[strspn(url, KEY_LETTERS ":/[]")] != '\0' || strlen(url) >= OBJECT_URL_MAX)
         return bad_url(dg, url, "no query, signature, user name or percent-encoding may be in it; " ALLOWED);
     if (by_account && known->account[0] == '\0')
-        return bad_url(dg, url,
-                       "the storage account is not known: set AZURE_STORAGE_CONNECTION_STRING, or "
-                       "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY");
+        return bad_url(
+            dg, url, "the storage account is not known: set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT");
     if (by_account || (known_length > 0 && known->account[0] != '\0' &&
                        strncmp(url, known->endpoint, known_length) == 0 && url[known_length] == '/')) {
         snprintf(place->endpoint, sizeof place->endpoint, "%s", known->endpoint);
@@ -250,21 +250,21 @@ static bool is_azure_url(const char *url)
     return strncmp(url, "https://", 8) == 0 || strncmp(url, "http://", 7) == 0 || strncmp(url, "azure://", 8) == 0;
 }
 
-static dcache_status_t resolve_azure(struct diag *dg, const char *url, char canonical[OBJECT_URL_MAX],
-                                     struct object_credentials *credentials)
+static dcache_status_t resolve_azure(struct diag *dg, const char *url, enum object_auth auth,
+                                     char canonical[OBJECT_URL_MAX], struct object_credentials *credentials)
 {
     struct object_credentials known = {.endpoint = ""};
     struct object_azure_place place = {.url = ""};
     dcache_status_t status = azure_auth_environment(dg, &known);
     if (status == DCACHE_OK)
         status = read_azure(dg, url, &known, &place);
-    if (status == DCACHE_OK && known.key[0] == '\0')
-        status = bad_url(dg, url,
-                         "there is no key for it: set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_KEY (or "
-                         "AZURE_STORAGE_ACCESS_KEY)");
+    bool is_https = strncmp(place.endpoint, "https://", 8) == 0;
+    const char *missing = status == DCACHE_OK ? azure_method_pick(auth, is_https, &known) : NULL;
+    if (missing != NULL)
+        status = bad_url(dg, url, missing);
     if (status == DCACHE_OK && known.account[0] != '\0' && strcmp(known.account, place.account) != 0) {
         char why[sizeof known.account + 128];
-        snprintf(why, sizeof why, "the environment has the key of the storage account %s, which is another one",
+        snprintf(why, sizeof why, "the environment has credentials of the storage account %s, which is another one",
                  known.account);
         status = bad_url(dg, url, why);
     }
@@ -281,8 +281,14 @@ static dcache_status_t resolve_azure(struct diag *dg, const char *url, char cano
 dcache_status_t object_store_resolve(struct diag *dg, const char *url, char canonical[OBJECT_URL_MAX],
                                      struct object_credentials *credentials)
 {
+    return object_store_resolve_as(dg, url, OBJECT_AUTH_AUTO, canonical, credentials);
+}
+
+dcache_status_t object_store_resolve_as(struct diag *dg, const char *url, enum object_auth auth,
+                                        char canonical[OBJECT_URL_MAX], struct object_credentials *credentials)
+{
     if (is_azure_url(url))
-        return resolve_azure(dg, url, canonical, credentials);
+        return resolve_azure(dg, url, auth, canonical, credentials);
     if (!is_file_url(url))
         return bad_url(dg, url, ALLOWED);
     dcache_status_t status = resolve_file(dg, url, canonical);
@@ -312,7 +318,7 @@ dcache_status_t object_store_open(struct diag *dg, const char *canonical, const 
         return bad_url(dg, canonical, ALLOWED);
     struct object_azure_place place = {.url = ""};
     dcache_status_t status = read_azure(dg, canonical, credentials, &place);
-    return status == DCACHE_OK ? object_azure_open(dg, &place, credentials->key, &checked, store) : status;
+    return status == DCACHE_OK ? object_azure_open(dg, &place, credentials, &checked, store) : status;
 }
 
 void object_store_close(struct object_store *store)

@@ -23,11 +23,31 @@
 
 struct object_store;
 
-/** Secrets and endpoint that go with a store's URL. Plain data, so that rank 0 can find it and tell the drain ranks. */
+/** Ways to say who we are to Azure Blob. */
+enum object_auth {
+    OBJECT_AUTH_AUTO, /**< the first one below that the environment has; the managed identity if it has none */
+    OBJECT_AUTH_KEY,
+    OBJECT_AUTH_SAS,
+    OBJECT_AUTH_SERVICE_PRINCIPAL,
+    OBJECT_AUTH_WORKLOAD_IDENTITY,
+    OBJECT_AUTH_MANAGED_IDENTITY,
+    OBJECT_AUTHS
+};
+
+/** Secrets and endpoint that go with a store's URL. Plain data, so that rank 0 can find it and tell the drain ranks.
+ * Texts are "" when there is none. */
 struct object_credentials {
-    char endpoint[512]; /**< "" = from the URL */
+    enum object_auth auth; /**< the way that is taken; AUTO: as if KEY were meant */
+    char endpoint[512];    /**< "" = from the URL */
     char account[128];
-    char key[256]; /**< Shared Key, base64; "" = none */
+    char key[256];        /**< Shared Key, base64 */
+    char sas[1536];       /**< shared access signature (account, service or user delegation), without the '?' */
+    char tenant[128];     /**< of a service principal or workload identity */
+    char client[128];     /**< application; of a managed identity: the user-assigned one */
+    char secret[256];     /**< of a service principal */
+    char token_file[512]; /**< of a workload identity: a file that is read anew for each token */
+    char authority[256];  /**< https://host that gives tokens */
+    char metadata[256];   /**< http://host of the instance metadata service */
 };
 
 /** How to put: retries and their end. Plain data. */
@@ -100,21 +120,29 @@ struct object_store {
 };
 
 /**
- * Check a store's URL without touching the network, and find what goes with it in the environment (AZURE_STORAGE_
- * CONNECTION_STRING, else AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_ACCESS_KEY, and
- * AZURE_STORAGE_BLOB_ENDPOINT).
+ * Check a store's URL without touching the network, and find what goes with it in the environment:
+ * AZURE_STORAGE_CONNECTION_STRING (with AccountKey or SharedAccessSignature), else AZURE_STORAGE_ACCOUNT,
+ * AZURE_STORAGE_BLOB_ENDPOINT and AZURE_STORAGE_KEY, AZURE_STORAGE_ACCESS_KEY or AZURE_STORAGE_SAS_TOKEN;
+ * AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, AZURE_AUTHORITY_HOST and
+ * AZURE_POD_IDENTITY_AUTHORITY_HOST.
  *
  * URLs: `file:///absolute/dir`, `file://relative/dir` (to the working directory),
  * `https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`, `http://127.0.0.1:PORT/ACCOUNT/CONTAINER[/PREFIX]` (path
  * style: host is an address or localhost), `azure://CONTAINER[/PREFIX]` (account and endpoint from the environment).
  * A URL that starts with the environment's blob endpoint (any host, path style or not) is taken apart behind it.
- * http:// is used only where a URL or the environment says so in words.
+ * http:// is used only where a URL or the environment says so in words, and never with a token.
  *
+ * @param auth       the way to take, or OBJECT_AUTH_AUTO
  * @param canonical  out, OBJECT_URL_MAX: the URL with relative directories made absolute and azure:// made https://;
  *                   holds no secret, and can be resolved again
  * @return DCACHE_OK; DCACHE_ERR_OPTION (the text names the URL and what is allowed, or the missing variable; never a
  * secret)
  */
+dcache_status_t object_store_resolve_as(struct diag *dg, const char *url, enum object_auth auth,
+                                        char canonical[OBJECT_URL_MAX],
+                                        struct object_credentials *credentials) DCACHE_MUST_CHECK;
+
+/** The same with OBJECT_AUTH_AUTO. */
 dcache_status_t object_store_resolve(struct diag *dg, const char *url, char canonical[OBJECT_URL_MAX],
                                      struct object_credentials *credentials) DCACHE_MUST_CHECK;
 

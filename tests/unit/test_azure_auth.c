@@ -160,6 +160,11 @@ static void test_bad_connection_strings(void)
         {"UseDevelopmentStorage=SECRET", "UseDevelopmentStorage in"},
         {"UseDevelopmentStorage=true;AccountName=acc1", "AccountName in"},
         {"BlobEndpoint=https://a.blob.core.windows.net;SharedAccessSignature=SECRET", "SharedAccessSignature"},
+        {"AccountName=a;SharedAccessSignature=sv=1&sig=SECRET HTTP/1.1", "SharedAccessSignature"},
+        {"AccountName=a;SharedAccessSignature=comp=SECRET&sig=SECRET", "SharedAccessSignature"},
+        {"AccountName=a;SharedAccessSignature=sv=SECRET&sig=", "SharedAccessSignature"},
+        {"BlobEndpoint=https:///;SharedAccessSignature=sig=SECRET", "BlobEndpoint in"},
+        {"SharedAccessSignature=sig=SECRET", "AccountName is missing"},
     };
     for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
         struct object_credentials found = {.account = "untouched"};
@@ -170,8 +175,9 @@ static void test_bad_connection_strings(void)
     }
 }
 
-static const char *const variables[] = {"AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY",
-                                        "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_BLOB_ENDPOINT"};
+static const char *const variables[] = {
+    "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT",       "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_ACCESS_KEY",        "AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_SAS_TOKEN"};
 
 static void clear_environment(void)
 {
@@ -198,6 +204,13 @@ static void test_environment(void)
     setenv("AZURE_STORAGE_KEY", "SECRET!", 1);
     CU_ASSERT(azure_auth_environment(&dg, &found) == DCACHE_ERR_OPTION);
     CU_ASSERT(strstr(dg.text, "AZURE_STORAGE_KEY") != NULL && strstr(dg.text, "SECRET") == NULL);
+    unsetenv("AZURE_STORAGE_KEY");
+    setenv("AZURE_STORAGE_SAS_TOKEN", "?sv=2021-12-02&sig=a%2Fb%3D", 1);
+    CU_ASSERT(azure_auth_environment(&dg, &found) == DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(found.sas, "sv=2021-12-02&sig=a%2Fb%3D");
+    setenv("AZURE_STORAGE_SAS_TOKEN", "SECRET", 1);
+    CU_ASSERT(azure_auth_environment(&dg, &found) == DCACHE_ERR_OPTION);
+    CU_ASSERT(strstr(dg.text, "AZURE_STORAGE_SAS_TOKEN") != NULL && strstr(dg.text, "SECRET") == NULL);
     setenv("AZURE_STORAGE_CONNECTION_STRING", FAR, 1);
     CU_ASSERT(azure_auth_environment(&dg, &found) == DCACHE_OK);
     CU_ASSERT_STRING_EQUAL(found.account, "acc1");
@@ -246,6 +259,12 @@ static void test_azure_urls(void)
         {docker, "http://azurite:10000/acc1/con/p", "http://azurite:10000/acc1/con/p", NULL},
         {FAR, "http://azurite:10000/acc1/con", NULL, "AZURE_STORAGE_BLOB_ENDPOINT"},
         {FAR, "https://acc1.dfs.core.windows.net/con", NULL, "AZURE_STORAGE_BLOB_ENDPOINT"},
+        {"BlobEndpoint=https://acc1.blob.core.windows.net;SharedAccessSignature=sv=2021&sig=SECRET", "azure://con",
+         "https://acc1.blob.core.windows.net/con", NULL},
+        {"BlobEndpoint=http://127.0.0.1:1/acc1;SharedAccessSignature=?sv=2021&sig=SECRET", "azure://con",
+         "http://127.0.0.1:1/acc1/con", NULL},
+        {"AccountName=acc1;SharedAccessSignature=sig=SECRET", "https://acc2.blob.core.windows.net/con", NULL,
+         "acc1, which is another one"},
         {NULL, "azure://con", NULL, "AZURE_STORAGE_ACCOUNT"},
         {NULL, "https://acc1.blob.core.windows.net/con", NULL, "AZURE_STORAGE_KEY"},
         {FAR, "https://acc2.blob.core.windows.net/con", NULL, "acc1, which is another one"},

@@ -1,0 +1,59 @@
+#include "io/azure_method.h"
+
+#define PLAIN_HTTP "a token is never sent over plain http: use https://"
+
+const char *azure_method_name(enum object_auth auth)
+{
+    static const char *const names[OBJECT_AUTHS] = {
+        "auto", "key", "sas", "service-principal", "workload-identity", "managed-identity"};
+    return auth < OBJECT_AUTHS ? names[auth] : "?";
+}
+
+static bool has(const char *text)
+{
+    return text[0] != '\0';
+}
+
+const char *azure_method_missing(enum object_auth auth, bool is_https, const struct object_credentials *credentials)
+{
+    switch (auth) {
+    case OBJECT_AUTH_KEY:
+        return has(credentials->key) ? NULL
+                                     : "there is no key for it: set AZURE_STORAGE_CONNECTION_STRING, or "
+                                       "AZURE_STORAGE_KEY (or AZURE_STORAGE_ACCESS_KEY)";
+    case OBJECT_AUTH_SAS:
+        return has(credentials->sas) ? NULL
+                                     : "there is no shared access signature: set AZURE_STORAGE_SAS_TOKEN, or "
+                                       "SharedAccessSignature in AZURE_STORAGE_CONNECTION_STRING";
+    case OBJECT_AUTH_SERVICE_PRINCIPAL:
+        if (!has(credentials->tenant) || !has(credentials->client) || !has(credentials->secret))
+            return "a service principal needs AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET";
+        return is_https ? NULL : PLAIN_HTTP;
+    case OBJECT_AUTH_WORKLOAD_IDENTITY:
+        if (!has(credentials->tenant) || !has(credentials->client) || !has(credentials->token_file))
+            return "a workload identity needs AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE";
+        return is_https ? NULL : PLAIN_HTTP;
+    case OBJECT_AUTH_MANAGED_IDENTITY:
+        return is_https ? NULL : PLAIN_HTTP;
+    default:
+        return "this way to authenticate is not known";
+    }
+}
+
+const char *azure_method_pick(enum object_auth asked, bool is_https, struct object_credentials *credentials)
+{
+    const char *missing = NULL;
+    enum object_auth first = asked == OBJECT_AUTH_AUTO ? OBJECT_AUTH_KEY : asked;
+    enum object_auth last = asked == OBJECT_AUTH_AUTO ? OBJECT_AUTH_SAS : asked;
+    for (enum object_auth auth = first; auth <= last; auth++) {
+        missing = azure_method_missing(auth, is_https, credentials);
+        if (missing == NULL) {
+            credentials->auth = auth;
+            return NULL;
+        }
+    }
+    if (asked == OBJECT_AUTH_AUTO)
+        return "there are no credentials for it: set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY (or "
+               "AZURE_STORAGE_ACCESS_KEY) or AZURE_STORAGE_SAS_TOKEN";
+    return missing;
+}
