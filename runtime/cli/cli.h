@@ -26,12 +26,14 @@ struct cli {
     bool may_create; /* set by commands that store: others leave no empty directory behind */
     bool plan_only;
     bool markdown;
+    const char *bytes_per_rank; /* as given; NULL = not */
+    const char *ranks_per_node;
     int argument_count; /* what follows the command */
     char **arguments;
 };
 
 /** Options that only some commands take; the others are common. */
-enum cli_special { CLI_PLAN_ONLY = 1, CLI_MARKDOWN = 2 };
+enum cli_special { CLI_PLAN_ONLY = 1, CLI_MARKDOWN = 2, CLI_SIZES = 4 };
 
 struct cli_command {
     const char *name;
@@ -48,6 +50,7 @@ int command_show(struct cli *cli);
 int command_verify(struct cli *cli);
 int command_drain(struct cli *cli);
 int command_store(struct cli *cli);
+int command_doctor(struct cli *cli);
 int command_help(struct cli *cli);
 
 /** Options and the command line's word on them. Returns an exit code. */

@@ -44,6 +44,18 @@ static const struct cli_command commands[] = {
      .help = "Nothing else ever makes one.\n",
      .needs_options = true,
      .run = command_store},
+    {.name = "doctor",
+     .arguments = "",
+     .summary = "tell whether checkpoints would be safe here, and what to do if not",
+     .help =
+         "Tries the node store and the object store of this node, and looks at limits, memory and Slurm's settings.\n"
+         "Exit code 1 when there is a problem: a checkpoint would fail or not be safe.\n"
+         "\n"
+         "  --bytes-per-rank SIZE   of the protected regions (default: the option reserve)\n"
+         "  --ranks-per-node N      then it tells whether all slots fit\n",
+     .specials = CLI_SIZES,
+     .needs_options = true,
+     .run = command_doctor},
     {.name = "help",
      .arguments = "[COMMAND | options]",
      .summary = "explain a command, or the options",
@@ -107,6 +119,8 @@ enum {
     OPTION_JSON,
     OPTION_PLAN_ONLY,
     OPTION_MARKDOWN,
+    OPTION_BYTES,
+    OPTION_RANKS,
     OPTION_HELP,
     OPTION_VERSION
 };
@@ -120,6 +134,8 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPTION_JSON},
     {"plan-only", no_argument, NULL, OPTION_PLAN_ONLY},
     {"markdown", no_argument, NULL, OPTION_MARKDOWN},
+    {"bytes-per-rank", required_argument, NULL, OPTION_BYTES},
+    {"ranks-per-node", required_argument, NULL, OPTION_RANKS},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
@@ -161,6 +177,12 @@ static int parse_options(struct cli *cli, int argc, char **argv, struct command_
         case OPTION_MARKDOWN:
             cli->markdown = true;
             break;
+        case OPTION_BYTES:
+            cli->bytes_per_rank = optarg;
+            break;
+        case OPTION_RANKS:
+            cli->ranks_per_node = optarg;
+            break;
         case 'h':
         case OPTION_HELP:
             line->help = true;
@@ -181,6 +203,8 @@ static int run_command(struct cli *cli, const struct cli_command *command, const
         return cli_misused(cli, "--plan-only is an option of drain");
     if (cli->markdown && (command->specials & CLI_MARKDOWN) == 0)
         return cli_misused(cli, "--markdown is an option of help");
+    if ((cli->bytes_per_rank != NULL || cli->ranks_per_node != NULL) && (command->specials & CLI_SIZES) == 0)
+        return cli_misused(cli, "--bytes-per-rank and --ranks-per-node are options of doctor");
     int code = command->needs_options ? cli_load_options(cli, given) : CLI_OK;
     return code == CLI_OK ? command->run(cli) : code;
 }

@@ -1,0 +1,161 @@
+/* dcache doctor: would a checkpoint be safe here? */
+#include "io/http.h"
+#include "runtime/cli/cli.h"
+#include "runtime/cli/doctor.h"
+#include "runtime/values.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SKEW_WARNING_S 60.0
+#define SKEW_PROBLEM_S 600.0 /* the service refuses signatures that are 15 minutes old */
+
+/* Names only: what is in them is secret. */
+static void name_credentials(char *text, size_t size)
+{
+    static const char *const variables[] = {"AZURE_STORAGE_CONNECTION_STRING",
+                                            "AZURE_STORAGE_ACCOUNT",
+                                            "AZURE_STORAGE_KEY",
+                                            "AZURE_STORAGE_ACCESS_KEY",
+                                            "AZURE_STORAGE_SAS_TOKEN",
+                                            "AZURE_STORAGE_BLOB_ENDPOINT",
+                                            "AZURE_CLIENT_ID",
+                                            "AZURE_CLIENT_SECRET",
+                                            "AZURE_TENANT_ID",
+                                            "AZURE_FEDERATED_TOKEN_FILE"};
+    size_t length = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0] && length < size; i++) {
+        if (getenv(variables[i]) != NULL)
+            length += (size_t)snprintf(text + length, size - length, "%s%s", length > 0 ? ", " : "", variables[i]);
+    }
+}
+
+/* The service's clock, from whatever it answers to a request without a signature. */
+static void check_clock(struct doctor *doctor, const char *url)
+{
+    static const char *const wanted[] = {"Date", NULL};
+    struct http_client *client = NULL;
+    struct http_response response;
+    const struct http_request request = {.method = "HEAD",
+                                         .url = url,
+                                         .wanted = wanted,
+                                         .timeout_s = doctor->options->store_timeout,
+                                         .stall_s = doctor->options->store_stall};
+
+    if (http_client_open(doctor->dg, &client) != DCACHE_OK)
+        return;
+    dcache_status_t status = http_perform(client, doctor->dg, &request, &response);
+    http_client_close(client);
+    const char *date = status == DCACHE_OK ? http_headers_get(&response.headers, "Date") : "";
+    time_t there = *date != '\0' ? curl_getdate(date, NULL) : -1;
+    if (there <= 0)
+        return;
+    double skew = difftime(time(NULL), there);
+    enum finding_level level = fabs(skew) > SKEW_PROBLEM_S   ? FINDING_PROBLEM
+                               : fabs(skew) > SKEW_WARNING_S ? FINDING_WARNING
+                                                             : FINDING_OK;
+    findings_add(&doctor->findings, level, "clock", level != FINDING_OK ? "start a time service (chrony)" : NULL,
+                 "%.0f s from that of the object store", skew);
+}
+
+static dcache_status_t ignore_object(void *context, const char *key, uint64_t bytes)
+{
+    (void)context;
+    (void)key;
+    (void)bytes;
+    return DCACHE_OK;
+}
+
+/* List, put, read back and remove a small object beside the job's. */
+static dcache_status_t try_objects(struct cli *cli, struct object_store *store, const char **doing)
+{
+    char key[160], *back = NULL;
+    const char *job = cli->job != NULL ? cli->job_name : "doctor";
+    size_t bytes = 0;
+
+    snprintf(key, sizeof key, "%s/.doctor-%lld-%ld", job, (long long)time(NULL), (long)getpid());
+    *doing = "listing";
+    dcache_status_t status = store->ops->list(store, &cli->dg, key, ignore_object, NULL);
+    if (status != DCACHE_OK)
+        return status;
+    *doing = "writing";
+    status = object_store_put_bytes(store, &cli->dg, key, key, strlen(key), OBJECT_REPLACE);
+    if (status != DCACHE_OK)
+        return status;
+    *doing = "reading";
+    status = object_store_get_bytes(store, &cli->dg, key, sizeof key, &back, &bytes);
+    if (status == DCACHE_OK && (bytes != strlen(key) || memcmp(back, key, bytes) != 0))
+        status = diag_fail(&cli->dg, DCACHE_ERR_CORRUPT, "%s does not read as it was written", key);
+    free(back);
+    struct diag kept = cli->dg;
+    dcache_status_t removed = store->ops->remove(store, &cli->dg, key);
+    if (status != DCACHE_OK) {
+        cli->dg = kept;
+        return status;
+    }
+    *doing = "removing";
+    return removed;
+}
+
+static void check_objects(struct cli *cli, struct doctor *doctor)
+{
+    const char *url = cli->options.store, *doing = "opening";
+    char canonical[OBJECT_URL_MAX] = "", credentials[512];
+    struct object_store *store = NULL;
+
+    if (cli->no_store)
+        return;
+    if (strcmp(url, "none") == 0) {
+        findings_add(&doctor->findings, FINDING_WARNING, "object store", "set the option store",
+                     "none: no step survives the loss of the cluster");
+        return;
+    }
+    name_credentials(credentials, sizeof credentials);
+    dcache_status_t status = cli_store_open(cli, url, canonical, &store);
+    bool remote = strncmp(canonical, "http", 4) == 0;
+    if (remote)
+        findings_add(&doctor->findings, FINDING_OK, "credentials", NULL, "%s",
+                     credentials[0] != '\0' ? credentials : "none in the environment");
+    if (remote)
+        check_clock(doctor, canonical);
+    if (status == DCACHE_OK && store == NULL) {
+        findings_add(&doctor->findings, FINDING_WARNING, "object store", "`dcache store create` makes it, or the job",
+                     "%s is not there yet", canonical[0] != '\0' ? canonical : url);
+        return;
+    }
+    if (status == DCACHE_OK)
+        status = try_objects(cli, store, &doing);
+    object_store_close(store);
+    if (status == DCACHE_OK)
+        findings_add(&doctor->findings, FINDING_OK, "object store", NULL, "%s can be listed, written and read",
+                     canonical);
+    else
+        findings_add(&doctor->findings, FINDING_PROBLEM, "object store", NULL, "%s: %s failed: %s",
+                     canonical[0] != '\0' ? canonical : "the option store", doing, cli->dg.text);
+}
+
+int command_doctor(struct cli *cli)
+{
+    struct doctor doctor = {.dg = &cli->dg, .options = &cli->options, .bytes_per_rank = cli->options.reserve};
+
+    if (cli->argument_count != 0)
+        return cli_misused(cli, "doctor takes no argument");
+    if (cli->bytes_per_rank != NULL && !values_parse_size(cli->bytes_per_rank, &doctor.bytes_per_rank))
+        return cli_misused(cli, "--bytes-per-rank: " VALUES_SIZE_FORM);
+    if (cli->ranks_per_node != NULL && !values_parse_integer(cli->ranks_per_node, &doctor.ranks_per_node))
+        return cli_misused(cli, "--ranks-per-node: a whole number");
+    if (doctor.bytes_per_rank < 0 || doctor.ranks_per_node < 0 || doctor.bytes_per_rank > INT64_C(1) << 50 ||
+        doctor.ranks_per_node > 1000000)
+        return cli_misused(cli, "--bytes-per-rank and --ranks-per-node: 0 to 1 PiB and 0 to 1000000");
+    findings_begin(&doctor.findings);
+    doctor_check_node(&doctor);
+    check_objects(cli, &doctor);
+    return findings_end(&doctor.findings, cli->json) ? CLI_OK : CLI_BAD;
+}
