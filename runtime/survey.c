@@ -322,7 +322,7 @@ struct candidate *survey_next(dcache_t *dc, struct survey *survey, uint64_t want
     struct candidate *next = newest_untried(dc, survey, want);
     if (!survey->objects_asked && (next == NULL || any_tried(survey)))
         ask_objects(dc, survey, want); /* it may also have what is corrupt in the step that was tried */
-    else if (!survey->objects_glanced && want == DCACHE_LATEST)
+    else if (!survey->objects_asked && !survey->objects_glanced && want == DCACHE_LATEST)
         glance_at_objects(dc, survey, next);
     next = newest_untried(dc, survey, want);
     if (next != NULL)
