@@ -38,7 +38,7 @@ own_directory() { # ROOT
             remove_as "$owner" "$directory"
         fi
     fi
-    mkdir -m 0700 "$directory" 2>/dev/null && chown "$user_id" "$directory" && return
+    mkdir -m 0700 "$directory" 2>/dev/null && chown "$user_id${SLURM_JOB_GID:+:$SLURM_JOB_GID}" "$directory" && return
     [ "$(stat -c %u:%a "$directory" 2>/dev/null)" = "$user_id:700" ] || note "$directory is not a directory of $user_id, mode 700"
 }
 

@@ -7,7 +7,7 @@ require shellcheck
 
 is_script() { # FILE
     case $1 in
-    *.sh) return 0 ;;
+    *.sh | *.sbatch) return 0 ;;
     *.*) [ "${1##*/}" != "${1##*/.}" ] || return 1 ;; # name.ext of another kind
     esac
     head -c 64 "$1" | head -n 1 | grep -aqE '^#!.*\b(ba|da)?sh\b'
