@@ -74,7 +74,7 @@ static dcache_status_t prepare(void *context, struct diag *dg, struct http_heade
         (call->has_crc && !http_headers_add(headers, "x-ms-content-crc64", crc)))
         return diag_fail(dg, DCACHE_ERR_INTERNAL, "too many headers to %s", call->verb);
     if (call->store->auth != OBJECT_AUTH_KEY)
-        return DCACHE_OK; /* the signature is in the URL */
+        return DCACHE_OK; /* the signature is in the URL, or there is a token */
     struct azure_signed covered = {.method = call->method,
                                    .account = call->store->place.account,
                                    .path = call->path,
@@ -104,10 +104,23 @@ bool azure_call_body_matches(const struct azure_call *call)
     return !call->has_crc || crc64_update(0, call->body, call->body_bytes) == call->crc;
 }
 
-/* The server saw other bytes than the digest says: spoilt on the way, and sent again, unless they are wrong here. */
+/* The server saw other bytes than the digest says: spoilt on the way, and sent again, unless they are wrong here. A
+ * token that was revoked or that a service's clock takes for expired: another one, once. */
 static bool again(void *context, const struct http_response *response)
 {
-    return azure_call_is_digest_error(response) && azure_call_body_matches(context);
+    struct azure_call *call = context;
+    if (response->status == 401 && call->store->identity != NULL && !call->renewed) {
+        call->renewed = true;
+        azure_identity_forget(call->store->identity);
+        return true;
+    }
+    return azure_call_is_digest_error(response) && azure_call_body_matches(call);
+}
+
+static dcache_status_t bearer(void *context, struct diag *dg, char token[HTTP_BEARER_MAX])
+{
+    const struct azure_call *call = context;
+    return azure_identity_token(call->store->identity, dg, call->cancel, call->stop, token);
 }
 
 static dcache_status_t make_url(const struct azure_call *call, struct diag *dg, char url[URL_MAX_BYTES])
@@ -148,13 +161,15 @@ dcache_status_t azure_call_send(struct azure_call *call, struct diag *dg, struct
                                    .wanted = wanted,
                                    .prepare = prepare,
                                    .again = again,
+                                   .bearer = call->store->identity != NULL ? bearer : NULL,
                                    .context = call,
                                    .timeout_s = policy->timeout_s,
                                    .stall_s = policy->stall_s,
                                    .cancel = call->cancel,
                                    .stop = call->stop};
     status = http_perform(call->store->http, dg, &request, response);
-    return status == DCACHE_ERR_STORE ? azure_call_fail(call, dg, response) : status;
+    bool no_answer = status == DCACHE_ERR_STORE && (response->status != 0 || response->failure[0] != '\0');
+    return no_answer ? azure_call_fail(call, dg, response) : status;
 }
 
 /* --- What an answer means -------------------------------------------------------------------------------------- */
@@ -187,6 +202,9 @@ static const char *remedy_of(const struct azure_store *store, const struct http_
     if (denied && store->auth == OBJECT_AUTH_SAS)
         return "check that the shared access signature has not expired, that it allows reading, writing, deleting and "
                "listing in this container from here, and this machine's clock";
+    if (denied && store->identity != NULL)
+        return "check that the identity has the role Storage Blob Data Contributor for this account or container, and "
+               "that this network is allowed";
     if (denied)
         return "check the account's name and key, that Shared Key access and this network are allowed for the account, "
                "and this machine's clock";

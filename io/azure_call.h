@@ -6,6 +6,7 @@
 #define DCACHE_IO_AZURE_CALL_H
 
 #include "io/azure_auth.h"
+#include "io/azure_identity.h"
 #include "io/http.h"
 #include "io/object_backend.h"
 
@@ -21,6 +22,7 @@ struct azure_store {
     enum object_auth auth; /**< any but AUTO */
     struct azure_key key;  /**< of OBJECT_AUTH_KEY */
     char sas[sizeof((struct object_credentials *)0)->sas];
+    struct azure_identity *identity; /**< NULL: no tokens */
     struct http_client *http;
     const char *endpoint_path; /**< of place.endpoint: "" or "/account" */
     size_t origin_length;      /**< of place.endpoint without that path */
@@ -45,6 +47,7 @@ struct azure_call {
     const void *body;
     size_t body_bytes;
     bool has_crc;
+    bool renewed; /**< the service did not take a token, and there was another one since */
     uint64_t crc; /**< of the body, from the source's digests */
     struct http_sink *sink;
     const atomic_bool *cancel; /**< or NULL */

@@ -44,7 +44,7 @@ const char *azure_method_pick(enum object_auth asked, bool is_https, struct obje
 {
     const char *missing = NULL;
     enum object_auth first = asked == OBJECT_AUTH_AUTO ? OBJECT_AUTH_KEY : asked;
-    enum object_auth last = asked == OBJECT_AUTH_AUTO ? OBJECT_AUTH_SAS : asked;
+    enum object_auth last = asked == OBJECT_AUTH_AUTO ? OBJECT_AUTH_MANAGED_IDENTITY : asked;
     for (enum object_auth auth = first; auth <= last; auth++) {
         missing = azure_method_missing(auth, is_https, credentials);
         if (missing == NULL) {

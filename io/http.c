@@ -24,6 +24,7 @@
 struct http_client {
     pthread_mutex_t lock;
     size_t idle_count;
+    char ca_bundle[1024];         /* "" = the system's */
     CURL *idle[IDLE_HANDLES_MAX]; /* each keeps the connections it used alive */
 };
 
@@ -227,6 +228,14 @@ dcache_status_t http_client_open(struct diag *dg, struct http_client **client)
     struct http_client *made = calloc(1, sizeof *made);
     if (made == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for an HTTP client");
+    const char *bundle = getenv("CURL_CA_BUNDLE");
+    if (bundle == NULL || *bundle == '\0')
+        bundle = getenv("SSL_CERT_FILE");
+    if (bundle != NULL && strlen(bundle) >= sizeof made->ca_bundle) {
+        free(made);
+        return diag_fail(dg, DCACHE_ERR_OPTION, "the name in CURL_CA_BUNDLE or SSL_CERT_FILE is too long");
+    }
+    snprintf(made->ca_bundle, sizeof made->ca_bundle, "%s", bundle != NULL ? bundle : "");
     pthread_mutex_init(&made->lock, NULL);
     *client = made;
     return DCACHE_OK;
@@ -288,8 +297,9 @@ static void set_method(struct attempt *attempt)
     const struct http_request *request = attempt->request;
     if (strcmp(request->method, "HEAD") == 0) {
         curl_easy_setopt(attempt->curl, CURLOPT_NOBODY, 1L);
-    } else if (strcmp(request->method, "PUT") == 0) {
+    } else if (strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0) {
         curl_easy_setopt(attempt->curl, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(attempt->curl, CURLOPT_CUSTOMREQUEST, request->method);
         curl_easy_setopt(attempt->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)request->body_bytes);
         curl_easy_setopt(attempt->curl, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
         curl_easy_setopt(attempt->curl, CURLOPT_READFUNCTION, on_read);
@@ -339,14 +349,38 @@ static bool append_line(struct curl_slist **list, const char *line)
     return true;
 }
 
+/* A token does not stay in freed memory: it is in the first line. */
+static void free_headers(const struct http_request *request, struct curl_slist *list)
+{
+    if (request->bearer != NULL && list != NULL)
+        explicit_bzero(list->data, strlen(list->data));
+    curl_slist_free_all(list);
+}
+
+static const char no_memory_for_headers[] = "no memory for the headers of an HTTP request";
+
+static dcache_status_t add_bearer(struct diag *dg, const struct http_request *request, struct curl_slist **list)
+{
+    static const char name[] = "Authorization: Bearer ";
+    char line[sizeof name + HTTP_BEARER_MAX];
+    memcpy(line, name, sizeof name);
+    dcache_status_t status = request->bearer(request->context, dg, line + strlen(name));
+    if (status == DCACHE_OK && !append_line(list, line))
+        status = diag_fail(dg, DCACHE_ERR_NO_MEMORY, "%s", no_memory_for_headers);
+    explicit_bzero(line, sizeof line);
+    return status;
+}
+
 /* The request's headers as libcurl wants them. An empty Expect: saves a wait of up to a second per upload. */
 static dcache_status_t make_header_list(struct diag *dg, const struct http_request *request, struct curl_slist **list)
 {
     struct http_headers headers = {.count = 0};
     dcache_status_t status = request->prepare != NULL ? request->prepare(request->context, dg, &headers) : DCACHE_OK;
+    struct curl_slist *made = NULL;
+    if (status == DCACHE_OK && request->bearer != NULL)
+        status = add_bearer(dg, request, &made);
     if (status != DCACHE_OK)
         return status;
-    struct curl_slist *made = NULL;
     bool good = append_line(&made, "Expect:") && append_line(&made, "User-Agent: dcache/" DCACHE_VERSION);
     for (size_t i = 0; good && i < headers.count; i++) {
         char line[HTTP_HEADER_NAME_MAX + HTTP_HEADER_VALUE_MAX + 4];
@@ -355,7 +389,7 @@ static dcache_status_t make_header_list(struct diag *dg, const struct http_reque
     }
     if (!good) {
         curl_slist_free_all(made);
-        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for the headers of an HTTP request");
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "%s", no_memory_for_headers);
     }
     *list = made;
     return DCACHE_OK;
@@ -412,6 +446,7 @@ static dcache_status_t try_once(struct http_client *client, struct diag *dg, con
 {
     struct attempt attempt = {.request = request, .response = response, .moved_at = now_s()};
     response->failure[0] = '\0';
+    response->status = 0;
     response->headers.count = 0;
     if (request->sink != NULL)
         request->sink->bytes = 0;
@@ -425,12 +460,14 @@ static dcache_status_t try_once(struct http_client *client, struct diag *dg, con
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for an HTTP request");
     }
     set_options(&attempt, headers, left_s);
+    if (client->ca_bundle[0] != '\0')
+        curl_easy_setopt(attempt.curl, CURLOPT_CAINFO, client->ca_bundle);
     CURLcode code = curl_easy_perform(attempt.curl);
     describe(&attempt, code);
     curl_off_t retry_after = 0;
     curl_easy_getinfo(attempt.curl, CURLINFO_RETRY_AFTER, &retry_after);
     give_handle_back(client, attempt.curl);
-    curl_slist_free_all(headers);
+    free_headers(request, headers);
     if (attempt.no_memory || code == CURLE_OUT_OF_MEMORY)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for the answer to an HTTP request");
     *wait_s = fmin((double)retry_after, 1e6);

@@ -16,6 +16,7 @@
 #define HTTP_HEADER_NAME_MAX  40
 #define HTTP_HEADER_VALUE_MAX 320
 #define HTTP_FAILURE_MAX      256
+#define HTTP_BEARER_MAX       8192
 
 struct http_client;
 
@@ -52,25 +53,28 @@ struct http_response {
 };
 
 struct http_request {
-    const char *method; /**< GET, HEAD, PUT or DELETE */
+    const char *method; /**< GET, HEAD, PUT, POST or DELETE */
     const char *url;
-    const void *body; /**< of a PUT; may be NULL when body_bytes is 0 */
+    const void *body; /**< of a PUT or POST; may be NULL when body_bytes is 0 */
     size_t body_bytes;
     struct http_sink *sink;    /**< NULL: the answer's body is thrown away */
     const char *const *wanted; /**< names of the answer's headers to keep, ended by NULL; or NULL */
     /** Called before each attempt, to give its headers (dates and signatures must be fresh). */
     dcache_status_t (*prepare)(void *context, struct diag *dg, struct http_headers *headers);
+    /** Called before each attempt, for the token of an Authorization: Bearer header; or NULL. */
+    dcache_status_t (*bearer)(void *context, struct diag *dg, char token[HTTP_BEARER_MAX]);
     /** May ask for another attempt after an answer that is not retried anyway (408, 429, 500, 502, 503, 504); or NULL.
      */
     bool (*again)(void *context, const struct http_response *response);
-    void *context; /**< of prepare and again */
+    void *context; /**< of prepare, bearer and again */
     double timeout_s;
     double stall_s;
     const atomic_bool *cancel; /**< or NULL */
     const atomic_bool *stop;   /**< or NULL; as `cancel`, for another reason */
 };
 
-/** Make a client. @return DCACHE_OK, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_STORE (libcurl cannot be used) */
+/** Make a client. Certificates are verified against the bundle that CURL_CA_BUNDLE or SSL_CERT_FILE names, as curl
+ * does, or else the system's. @return DCACHE_OK, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_STORE (libcurl cannot be used) */
 dcache_status_t http_client_open(struct diag *dg, struct http_client **client) DCACHE_MUST_CHECK;
 
 /** Close its connections and free it; NULL is allowed. No request may be under way. */

@@ -2,6 +2,7 @@
  * io/azure_call.c, their retries in io/http.c, putting an object in io/azure_put.c. */
 #include "io/azure_call.h"
 #include "io/azure_list.h"
+#include "io/azure_method.h"
 #include "io/azure_put.h"
 #include "io/workers.h"
 
@@ -236,6 +237,7 @@ static dcache_status_t azure_list(struct object_store *base, struct diag *dg, co
 static void azure_close(struct object_store *base)
 {
     struct azure_store *store = (struct azure_store *)base;
+    azure_identity_close(store->identity);
     http_client_close(store->http);
     azure_put_close_blocks(&store->blocks);
     OPENSSL_cleanse(&store->key, sizeof store->key);
@@ -269,14 +271,19 @@ dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_pla
     made->endpoint_path = host + strcspn(host, "/");
     made->origin_length = (size_t)(made->endpoint_path - made->place.endpoint);
     azure_put_open_blocks(&made->blocks);
+    const char *missing = azure_method_missing(made->auth, strncmp(place->endpoint, "https://", 8) == 0, credentials);
     dcache_status_t status = DCACHE_OK;
     if (made->auth == OBJECT_AUTH_KEY && !azure_auth_decode_key(credentials->key, &made->key))
         status = diag_fail(dg, DCACHE_ERR_OPTION, "the key of the storage account %s is no account key in base64",
                            place->account);
+    else if (missing != NULL)
+        status = diag_fail(dg, DCACHE_ERR_OPTION, "store %s: %s", place->url, missing);
     else if (made->auth == OBJECT_AUTH_SAS)
         snprintf(made->sas, sizeof made->sas, "%s", credentials->sas);
     if (status == DCACHE_OK)
         status = http_client_open(dg, &made->http);
+    if (status == DCACHE_OK && made->auth != OBJECT_AUTH_KEY && made->auth != OBJECT_AUTH_SAS)
+        status = azure_identity_open(dg, made->http, credentials, policy, &made->identity);
     if (status != DCACHE_OK) {
         azure_close(&made->base);
         return status;

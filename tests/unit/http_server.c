@@ -22,8 +22,9 @@ struct http_server {
     pthread_t thread;
     atomic_bool stop;
     atomic_uint requests;
-    pthread_mutex_t lock; /* of heads */
+    pthread_mutex_t lock; /* of heads and bodies */
     char heads[HTTP_SERVER_REQUESTS_MAX][HEAD_MAX];
+    char bodies[HTTP_SERVER_REQUESTS_MAX][HEAD_MAX];
     char identity[128];
 };
 
@@ -78,11 +79,18 @@ static bool read_request(struct http_server *server, int fd, bool body)
     pthread_mutex_unlock(&server->lock);
     atomic_fetch_add(&server->requests, 1);
     char waste[65536];
-    while (left > 0) {
+    for (size_t kept = 0; left > 0;) {
         ssize_t got = recv(fd, waste, left < sizeof waste ? left : sizeof waste, 0);
         if (got <= 0)
             break;
         left -= (size_t)got;
+        size_t more = index < HTTP_SERVER_REQUESTS_MAX ? HEAD_MAX - 1 - kept : 0;
+        more = more < (size_t)got ? more : (size_t)got;
+        pthread_mutex_lock(&server->lock);
+        if (more > 0)
+            memcpy(server->bodies[index] + kept, waste, more);
+        pthread_mutex_unlock(&server->lock);
+        kept += more;
     }
     return true;
 }
@@ -208,6 +216,14 @@ const char *http_server_head(struct http_server *server, unsigned index)
     const char *head = index < HTTP_SERVER_REQUESTS_MAX ? server->heads[index] : "";
     pthread_mutex_unlock(&server->lock);
     return head;
+}
+
+const char *http_server_body(struct http_server *server, unsigned index)
+{
+    pthread_mutex_lock(&server->lock);
+    const char *body = index < HTTP_SERVER_REQUESTS_MAX ? server->bodies[index] : "";
+    pthread_mutex_unlock(&server->lock);
+    return body;
 }
 
 void http_server_stop(struct http_server *server)

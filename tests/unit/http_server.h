@@ -37,6 +37,9 @@ unsigned http_server_requests(const struct http_server *server);
 /** The head of request `index`, as it was sent, "" when there was none. Valid until http_server_stop(). */
 const char *http_server_head(struct http_server *server, unsigned index);
 
+/** The beginning of the body of request `index`, "" when there was none. Valid until http_server_stop(). */
+const char *http_server_body(struct http_server *server, unsigned index);
+
 /** Stop it and free it. */
 void http_server_stop(struct http_server *server);
 
