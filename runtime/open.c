@@ -66,7 +66,8 @@ static dcache_status_t load_boot(struct diag *dg, const char *config_file, struc
     if (status != DCACHE_OK)
         return status;
     if (strcmp(boot->options.store, "none") != 0) {
-        status = object_store_resolve(dg, boot->options.store, boot->store_url, &boot->credentials);
+        status = object_store_resolve_as(dg, boot->options.store, (enum object_auth)boot->options.store_auth,
+                                         boot->store_url, &boot->credentials);
         if (status != DCACHE_OK)
             return status;
     }

@@ -37,6 +37,7 @@ struct options {
     int64_t drain_ranks_per_node;        /**< default 1 */
     int64_t drain_nodes;                 /**< at most so many nodes drain (0 = all) */
     int64_t when_full;                   /**< enum when_full: block | skip | replace; default block */
+    int64_t store_auth;                  /**< enum object_auth: auto | key | sas | ...; default auto */
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */
     double store_stall;                  /**< seconds without a byte after which a request is tried again; default 15 */
     int64_t store_connections;           /**< blocks of one shard in flight, 1..64; default 8 */

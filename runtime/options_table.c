@@ -8,6 +8,8 @@ static const char *const transport_choices[] = {"auto", "one-sided", "two-sided"
 static const char *const progress_choices[] = {"auto", "thread", "calls", NULL};
 static const char *const yes_choices[] = {"no", "yes", NULL};
 static const char *const when_full_choices[] = {"block", "skip", "replace", NULL};
+static const char *const auth_choices[] = {
+    "auto", "key", "sas", "service-principal", "workload-identity", "managed-identity", NULL};
 static const char *const log_choices[] = {"error", "warning", "info", "debug", NULL};
 
 const struct option options_table[] = {
@@ -153,6 +155,13 @@ const struct option options_table[] = {
      .offset = FIELD(when_full),
      .help = "What a checkpoint does when every slot holds a step that is still being drained: block until one is "
              "durable, skip the checkpoint, or replace the oldest step, which then never becomes durable."},
+    {.key = "store_auth",
+     .type = OPTION_CHOICE,
+     .preset = "auto",
+     .choices = auth_choices,
+     .offset = FIELD(store_auth),
+     .help = "How to authenticate to Azure Blob; auto: the first of these for which the environment has what it needs "
+             "(docs/operations.md). What is not a key or a shared access signature is used over https only."},
     {.key = "store_timeout",
      .type = OPTION_DURATION,
      .preset = "60s",

@@ -60,7 +60,8 @@ static int check_store(struct cli *cli)
     char canonical[OBJECT_URL_MAX];
     if (!cli->store_given || cli->no_store || strcmp(cli->options.store, "none") == 0)
         return CLI_OK;
-    dcache_status_t status = object_store_resolve(&cli->dg, cli->options.store, canonical, &credentials);
+    dcache_status_t status = object_store_resolve_as(
+        &cli->dg, cli->options.store, (enum object_auth)cli->options.store_auth, canonical, &credentials);
     explicit_bzero(&credentials, sizeof credentials);
     return status == DCACHE_OK ? CLI_OK : cli_failed(cli, status);
 }
@@ -200,7 +201,8 @@ dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[
     *store = NULL;
     if (cli->no_store || *url == '\0' || strcmp(url, "none") == 0)
         return DCACHE_OK;
-    dcache_status_t status = object_store_resolve(&cli->dg, url, resolved, &credentials);
+    const enum object_auth auth = (enum object_auth)cli->options.store_auth;
+    dcache_status_t status = object_store_resolve_as(&cli->dg, url, auth, resolved, &credentials);
     if (status == DCACHE_OK && (cli->may_create || !is_missing_directory(resolved)))
         status = object_store_open(&cli->dg, resolved, &credentials, &policy, store);
     explicit_bzero(&credentials, sizeof credentials);

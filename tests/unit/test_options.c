@@ -40,6 +40,7 @@ static const struct sample samples[] = {
     {"drain_ranks_per_node", "DCACHE_DRAIN_RANKS_PER_NODE", FIELD(drain_ranks_per_node), INTEGER, NULL, 1, "4", 4},
     {"drain_nodes", "DCACHE_DRAIN_NODES", FIELD(drain_nodes), INTEGER, NULL, 0, "7", 7},
     {"when_full", "DCACHE_WHEN_FULL", FIELD(when_full), INTEGER, NULL, WHEN_FULL_BLOCK, "replace", WHEN_FULL_REPLACE},
+    {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 5},
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},
     {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
