@@ -1,5 +1,9 @@
 #include "io/azure_method.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
 #define PLAIN_HTTP "a token is never sent over plain http: use https://"
 
 const char *azure_method_name(enum object_auth auth)
@@ -56,4 +60,34 @@ const char *azure_method_pick(enum object_auth asked, bool is_https, struct obje
         return "there are no credentials for it: set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY (or "
                "AZURE_STORAGE_ACCESS_KEY) or AZURE_STORAGE_SAS_TOKEN";
     return missing;
+}
+
+static void append(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void append(char *text, size_t size, const char *format, ...)
+{
+    size_t length = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + length, size - length, format, arguments);
+    va_end(arguments);
+}
+
+void azure_method_explain(enum object_auth asked, bool is_https, const struct object_credentials *credentials,
+                          char *text, size_t size)
+{
+    struct object_credentials picked = *credentials;
+    const char *none = azure_method_pick(asked, is_https, &picked);
+    text[0] = '\0';
+    append(text, size, "taken: %s", none == NULL ? azure_method_name(picked.auth) : "none");
+    for (enum object_auth auth = OBJECT_AUTH_KEY; auth < OBJECT_AUTHS; auth++) {
+        const char *missing = azure_method_missing(auth, is_https, credentials);
+        if (none == NULL && auth == picked.auth)
+            continue;
+        if (missing != NULL)
+            append(text, size, "; not %s: %s", azure_method_name(auth), missing);
+        else
+            append(text, size, "; not %s: %s", azure_method_name(auth),
+                   asked == OBJECT_AUTH_AUTO ? "it comes after the one taken" : "store_auth asks for another");
+    }
+    explicit_bzero(&picked, sizeof picked);
 }

@@ -20,4 +20,8 @@ const char *azure_method_name(enum object_auth auth);
 const char *azure_method_missing(enum object_auth auth, bool is_https,
                                  const struct object_credentials *credentials) DCACHE_MUST_CHECK;
 
+/** "taken: sas; not key: there is no key ...; not managed-identity: not asked for", for all ways. */
+void azure_method_explain(enum object_auth asked, bool is_https, const struct object_credentials *credentials,
+                          char *text, size_t size);
+
 #endif

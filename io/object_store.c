@@ -278,6 +278,23 @@ static dcache_status_t resolve_azure(struct diag *dg, const char *url, enum obje
     return status;
 }
 
+dcache_status_t object_store_explain_auth(struct diag *dg, const char *url, enum object_auth auth, char *text,
+                                          size_t size)
+{
+    struct object_credentials known = {.endpoint = ""};
+    struct object_azure_place place = {.url = ""};
+    text[0] = '\0';
+    if (!is_azure_url(url))
+        return DCACHE_OK;
+    dcache_status_t status = azure_auth_environment(dg, &known);
+    if (status == DCACHE_OK)
+        status = read_azure(dg, url, &known, &place);
+    if (status == DCACHE_OK)
+        azure_method_explain(auth, strncmp(place.endpoint, "https://", 8) == 0, &known, text, size);
+    OPENSSL_cleanse(&known, sizeof known);
+    return status;
+}
+
 dcache_status_t object_store_resolve(struct diag *dg, const char *url, char canonical[OBJECT_URL_MAX],
                                      struct object_credentials *credentials)
 {

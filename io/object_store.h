@@ -146,6 +146,11 @@ dcache_status_t object_store_resolve_as(struct diag *dg, const char *url, enum o
 dcache_status_t object_store_resolve(struct diag *dg, const char *url, char canonical[OBJECT_URL_MAX],
                                      struct object_credentials *credentials) DCACHE_MUST_CHECK;
 
+/** Say which way to authenticate would be taken for this URL, and why each of the others would not: one line, without
+ * secrets. @return as object_store_resolve_as(), but DCACHE_OK also when there is no way; "" for file:// */
+dcache_status_t object_store_explain_auth(struct diag *dg, const char *url, enum object_auth auth, char *text,
+                                          size_t size) DCACHE_MUST_CHECK;
+
 /** Open a store on a canonical URL. Touches the network only when used (the file backend makes its directory). */
 dcache_status_t object_store_open(struct diag *dg, const char *canonical, const struct object_credentials *credentials,
                                   const struct object_policy *policy, struct object_store **store) DCACHE_MUST_CHECK;

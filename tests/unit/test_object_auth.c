@@ -111,6 +111,34 @@ static void test_key_before_sas(void)
     clear_environment();
 }
 
+static void test_explain(void)
+{
+    static const char far[] = "https://acc1.blob.core.windows.net/con";
+    char text[2048];
+    clear_environment();
+    CU_ASSERT(object_store_explain_auth(&dg, "file:///x", OBJECT_AUTH_AUTO, text, sizeof text) == DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(text, "");
+    CU_ASSERT(object_store_explain_auth(&dg, far, OBJECT_AUTH_AUTO, text, sizeof text) == DCACHE_OK);
+    CU_ASSERT(strncmp(text, "taken: managed-identity; not key: ", 34) == 0);
+    CU_ASSERT(object_store_explain_auth(&dg, "http://127.0.0.1:1/acc1/con", OBJECT_AUTH_AUTO, text, sizeof text) ==
+              DCACHE_OK);
+    CU_ASSERT(strncmp(text, "taken: none; ", 13) == 0 && strstr(text, "; not managed-identity: a token") != NULL);
+    setenv("AZURE_STORAGE_SAS_TOKEN", SAS, 1);
+    setenv("AZURE_TENANT_ID", "t", 1);
+    setenv("AZURE_CLIENT_ID", "c", 1);
+    setenv("AZURE_CLIENT_SECRET", SECRET, 1);
+    CU_ASSERT(object_store_explain_auth(&dg, far, OBJECT_AUTH_AUTO, text, sizeof text) == DCACHE_OK);
+    CU_ASSERT(strncmp(text, "taken: sas; not key: there is no key", 36) == 0 && strstr(text, SECRET) == NULL);
+    CU_ASSERT(strstr(text, "; not service-principal: it comes after") != NULL);
+    CU_ASSERT(strstr(text, "; not workload-identity: a workload identity needs") != NULL);
+    CU_ASSERT(object_store_explain_auth(&dg, far, OBJECT_AUTH_SERVICE_PRINCIPAL, text, sizeof text) == DCACHE_OK);
+    CU_ASSERT(strncmp(text, "taken: service-principal; ", 26) == 0);
+    CU_ASSERT(strstr(text, "; not sas: store_auth asks for another") != NULL);
+    setenv("AZURE_AUTHORITY_HOST", "http://far.example", 1); /* would get the secret in plain */
+    CU_ASSERT(object_store_explain_auth(&dg, far, OBJECT_AUTH_AUTO, text, sizeof text) == DCACHE_ERR_OPTION);
+    clear_environment();
+}
+
 /* --- Against Azurite --------------------------------------------------------------------------------------------- */
 
 static const char *azure_url; /* NULL: there is none */
@@ -224,6 +252,7 @@ int main(void)
     static const struct unit_case cases[] = {
         {"a shared access signature is sent, and shown nowhere", test_sas_is_sent},
         {"the key comes before it, unless asked otherwise", test_key_before_sas},
+        {"which way is taken, and why", test_explain},
         {"shared access signatures and Azurite", test_azurite_sas},
         {"nothing secret was written", test_nothing_secret_was_written},
     };
