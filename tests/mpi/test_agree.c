@@ -50,7 +50,7 @@ static void test_random_statuses(struct test_world *tw, uint64_t seed)
 
 static void test_values(struct test_world *tw, uint64_t seed)
 {
-    int64_t values[AGREE_VALUES_MAX], largest[AGREE_VALUES_MAX];
+    int64_t values[AGREE_VALUES_MAX] = {0}, largest[AGREE_VALUES_MAX] = {0};
 
     for (int count = 0; count <= AGREE_VALUES_MAX; count += 16) {
         for (int i = 0; i < count; i++) {

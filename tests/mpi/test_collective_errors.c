@@ -30,32 +30,32 @@ struct place {
 };
 
 static const struct place places[] = {
-    {"store.open", BOTH, OPEN, RESTARTING},
+    {"store.open", BOTH, OPEN, RESTART},
     {"store.lock", BOTH, OPEN, 0},
     {"slot.open", BOTH, SAVING | RESTARTING, 0},
-    {"slot.allocate", BOTH, SAVING | RESTARTING, 0},
+    {"slot.allocate", BOTH, SAVING | RESTART, 0},
     {"slot.create", BOTH, SAVING, 0},
     {"checkpoint.begin", BOTH, SAVING, 0},
     {"checkpoint.stage", BOTH, SAVING, 0},
     {"checkpoint.header", BOTH, SAVING, 0},
-    {"restart.survey", BOTH, RESTARTING, 0},
+    {"restart.survey", BOTH, RESTART, 0},
     {"restart.assemble", BOTH, RESTARTING, 0},
     {"fanin.read", BOTH, 0, RESTART},
-    {"replicate.put", BOTH, SAVING, RESTARTING},
-    {"replicate.flush", BOTH, SAVING, RESTARTING},
-    {"transport.attach", TWO_SIDED, SAVING, RESTARTING},
-    {"MPI_Allgather", BOTH, OPEN | RESTARTING, 0},
-    {"MPI_Allgatherv", BOTH, RESTARTING, 0},
+    {"replicate.put", BOTH, SAVING, RESTART},
+    {"replicate.flush", BOTH, SAVING, RESTART},
+    {"transport.attach", TWO_SIDED, SAVING, RESTART},
+    {"MPI_Allgather", BOTH, OPEN | RESTART, 0},
+    {"MPI_Allgatherv", BOTH, RESTART, 0},
     {"MPI_Allreduce", BOTH, SAVING, 0},
     {"MPI_Bcast", BOTH, OPEN | RESTARTING, 0},
     {"MPI_Scatter", BOTH, RESTART_OBJECTS, 0},
-    {"MPI_Waitall", BOTH, SAVING | RESTARTING, 0},
-    {"MPI_Win_create", ONE_SIDED, OPEN | SAVING | RESTARTING, 0},
-    {"MPI_Win_lock_all", ONE_SIDED, OPEN | SAVING | RESTARTING, 0},
-    {"MPI_Put", ONE_SIDED, SAVING, RESTARTING},
-    {"MPI_Win_flush", ONE_SIDED, SAVING, RESTARTING},
-    {"MPI_Isend", TWO_SIDED, SAVING, RESTARTING},
-    {"MPI_Irecv", TWO_SIDED, SAVING, RESTARTING},
+    {"MPI_Waitall", BOTH, SAVING | RESTART, 0},
+    {"MPI_Win_create", ONE_SIDED, OPEN | SAVING | RESTART, 0},
+    {"MPI_Win_lock_all", ONE_SIDED, OPEN | SAVING | RESTART, 0},
+    {"MPI_Put", ONE_SIDED, SAVING, RESTART},
+    {"MPI_Win_flush", ONE_SIDED, SAVING, RESTART},
+    {"MPI_Isend", TWO_SIDED, SAVING, RESTART},
+    {"MPI_Irecv", TWO_SIDED, SAVING, RESTART},
 };
 
 /* Reported only when MPI itself has failed: then no agreement is possible, and none can be tested. */
@@ -207,7 +207,7 @@ static void prepare(struct scenario *s)
     stores_lose_all(JOB);
     support_use_objects(s->call == RESTART_OBJECTS);
     fields_init(&s->fields, support_rank);
-    fields_add_some(&s->fields, 1200);
+    fields_add_some(&s->fields, 1100);
     open_handle(s);
     take(s, 1);
     s->newest = 1;
@@ -252,8 +252,23 @@ static dcache_status_t call_it(struct scenario *s)
     }
 }
 
+/* Regions have changed since step 1, so that everything is made anew, and room is looked for. */
+static void add_region(struct scenario *s)
+{
+    fields_add(&s->fields, "new", DCACHE_INT32, 1000);
+    fields_protect(s->dc, &s->fields);
+}
+
+static void remove_region(struct scenario *s)
+{
+    fields_drop(&s->fields, "new");
+    CHECK_STATUS(s->dc, dcache_unprotect(s->dc, "new"), DCACHE_OK);
+}
+
 static void strike(struct scenario *s)
 {
+    if (s->call & SAVING)
+        add_region(s);
     fields_fill(&s->fields, 2);
     if (s->call & RESTARTING)
         fields_scribble(&s->fields);
@@ -317,9 +332,6 @@ static void check_afterwards(struct scenario *s)
     CHECK(stores_redundant(JOB, 3, (uint32_t)support_size));
     restore(s, DCACHE_LATEST, 3);
     support_close(&s->dc);
-    open_handle(s);
-    restore(s, DCACHE_LATEST, 3);
-    support_close(&s->dc);
     fields_free(&s->fields);
 }
 
@@ -336,6 +348,8 @@ static void try_place(const struct place *place, enum call call, int rank, bool 
     prepare(&s);
     strike(&s);
     check_outcome(&s);
+    if (call & SAVING)
+        remove_region(&s);
     check_afterwards(&s);
 }
 
@@ -343,7 +357,7 @@ static void test_transport(enum transports transport)
 {
     static const char *const call_names[] = {"open", "checkpoint", "begin + wait", "restart", "restart from objects"};
     const char *name = transport == ONE_SIDED ? "one-sided" : "two-sided";
-    int last = support_size - 1;
+    int other = support_size > 3 ? support_size - 2 : support_size - 1; /* the first rank of the last node */
 
     support_option("TRANSPORT", name);
     support_option_number("NODE_SIZE", support_size > 3 ? 2 : 1);
@@ -354,9 +368,10 @@ static void test_transport(enum transports transport)
             if (!(place->transports & transport) || !(must || may))
                 continue;
             support_trying("%s, %s fails in %s on rank 0, every time", name, place->name, call_names[c]);
-            try_place(place, (enum call)(1u << c), 0, true, must);
-            support_trying("%s, %s fails in %s on rank %d, once", name, place->name, call_names[c], last);
-            try_place(place, (enum call)(1u << c), last, false, must);
+            if (support_size == 3) /* once is enough */
+                try_place(place, (enum call)(1u << c), 0, true, must);
+            support_trying("%s, %s fails in %s on rank %d, once", name, place->name, call_names[c], other);
+            try_place(place, (enum call)(1u << c), other, false, must);
         }
     }
 }

@@ -25,7 +25,7 @@ static void add_sizes(struct fields *fields)
 
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         char name[32];
-        if ((size_t)fields->owner % 2 == 1 && sizes[i] > MIB)
+        if (fields->owner > 3 || (fields->owner % 2 == 1 && sizes[i] > MIB))
             continue; /* ranks may protect different regions */
         snprintf(name, sizeof name, "sizes.%llu", (unsigned long long)sizes[i]);
         fields_add(fields, name, DCACHE_BYTE, sizes[i]);
