@@ -184,9 +184,9 @@ static dcache_status_t ask_slurm(struct diag *dg, const char *node, char domain[
     const char *address = getenv("SLURM_TOPOLOGY_ADDR");
 
     if (address == NULL || *address == '\0')
-        return diag_fail(dg, DCACHE_NOT_FOUND, "node %s has no SLURM_TOPOLOGY_ADDR: start the ranks with srun", node);
+        return diag_fail(dg, DCACHE_ERR_OPTION, "node %s has no SLURM_TOPOLOGY_ADDR: start the ranks with srun", node);
     if (!domains_parse_slurm(address, getenv("SLURM_TOPOLOGY_ADDR_PATTERN"), domain))
-        return diag_fail(dg, DCACHE_NOT_FOUND,
+        return diag_fail(dg, DCACHE_ERR_OPTION,
                          "SLURM_TOPOLOGY_ADDR of node %s is \"%.80s\" and names no switch: configure Slurm's topology "
                          "plugin",
                          node, address);
@@ -207,7 +207,7 @@ static dcache_status_t ask_azure(struct diag *dg, const char *url, char domain[D
     if (status != DCACHE_OK)
         return status;
     if (place.fault_domain[0] == '\0' && place.zone[0] == '\0')
-        return diag_fail(dg, DCACHE_NOT_FOUND, "the instance metadata service at %s gives no fault domain and no zone",
+        return diag_fail(dg, DCACHE_ERR_OPTION, "the instance metadata service at %s gives no fault domain and no zone",
                          url);
     snprintf(domain, DOMAINS_NAME_MAX, "zone %s, fault domain %s", place.zone[0] != '\0' ? place.zone : "-",
              place.fault_domain[0] != '\0' ? place.fault_domain : "-");
@@ -223,7 +223,7 @@ static dcache_status_t find_own(struct diag *dg, const struct world *world, cons
     if (map == NULL)
         return ask_azure(dg, strcmp(source, "azure") == 0 ? INSTANCE_METADATA_URL : source, domain);
     if (!domains_look_up(map, world->node_name, domain))
-        return diag_fail(dg, DCACHE_NOT_FOUND, "node %s is not in the map %s", world->node_name, source);
+        return diag_fail(dg, DCACHE_ERR_OPTION, "node %s is not in the map %s", world->node_name, source);
     return DCACHE_OK;
 }
 

@@ -28,12 +28,14 @@ struct cli {
     bool markdown;
     const char *bytes_per_rank; /* as given; NULL = not */
     const char *ranks_per_node;
+    bool mpi;           /* this process is a rank */
+    const char *config; /* as given; NULL = not */
     int argument_count; /* what follows the command */
     char **arguments;
 };
 
 /** Options that only some commands take; the others are common. */
-enum cli_special { CLI_PLAN_ONLY = 1, CLI_MARKDOWN = 2, CLI_SIZES = 4 };
+enum cli_special { CLI_PLAN_ONLY = 1, CLI_MARKDOWN = 2, CLI_DOCTOR = 4 };
 
 struct cli_command {
     const char *name;

@@ -141,6 +141,32 @@ static void check_objects(struct cli *cli, struct doctor *doctor)
                      canonical[0] != '\0' ? canonical : "the option store", doing, cli->dg.text);
 }
 
+/* The tool runs where there is no MPI: a program beside it takes this process over. What the command line says becomes
+ * the environment, which that program's options come from. */
+static int become_mpi_program(struct cli *cli)
+{
+    char path[1024] = "";
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 32);
+    char *slash = length > 0 ? strrchr(path, '/') : NULL;
+    char *arguments[5] = {"dcache-doctor"};
+    int count = 1;
+
+    if (slash == NULL)
+        return cli_failed(cli, diag_fail(&cli->dg, DCACHE_ERR_IO, "cannot find out where this program is"));
+    strcpy(slash + 1, "dcache-doctor");
+    if (cli->json)
+        arguments[count++] = "--json";
+    if (cli->bytes_per_rank != NULL) {
+        arguments[count++] = "--bytes-per-rank";
+        arguments[count++] = (char *)cli->bytes_per_rank;
+    }
+    if (cli->config != NULL)
+        setenv("DCACHE_CONFIG", cli->config, 1);
+    setenv("DCACHE_MEMORY_STORE", cli->options.memory_store, 1);
+    execv(path, arguments);
+    return cli_failed(cli, diag_fail_errno(&cli->dg, errno, "cannot start %s", path));
+}
+
 int command_doctor(struct cli *cli)
 {
     struct doctor doctor = {.dg = &cli->dg, .options = &cli->options, .bytes_per_rank = cli->options.reserve};
@@ -154,6 +180,8 @@ int command_doctor(struct cli *cli)
     if (doctor.bytes_per_rank < 0 || doctor.ranks_per_node < 0 || doctor.bytes_per_rank > INT64_C(1) << 50 ||
         doctor.ranks_per_node > 1000000)
         return cli_misused(cli, "--bytes-per-rank and --ranks-per-node: 0 to 1 PiB and 0 to 1000000");
+    if (cli->mpi)
+        return become_mpi_program(cli);
     findings_begin(&doctor.findings);
     doctor_check_node(&doctor);
     check_objects(cli, &doctor);

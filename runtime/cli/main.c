@@ -53,7 +53,7 @@ static const struct cli_command commands[] = {
          "\n"
          "  --bytes-per-rank SIZE   of the protected regions (default: the option reserve)\n"
          "  --ranks-per-node N      then it tells whether all slots fit\n",
-     .specials = CLI_SIZES,
+     .specials = CLI_DOCTOR,
      .needs_options = true,
      .run = command_doctor},
     {.name = "help",
@@ -120,6 +120,7 @@ enum {
     OPTION_PLAN_ONLY,
     OPTION_MARKDOWN,
     OPTION_BYTES,
+    OPTION_MPI,
     OPTION_RANKS,
     OPTION_HELP,
     OPTION_VERSION
@@ -134,6 +135,7 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPTION_JSON},
     {"plan-only", no_argument, NULL, OPTION_PLAN_ONLY},
     {"markdown", no_argument, NULL, OPTION_MARKDOWN},
+    {"mpi", no_argument, NULL, OPTION_MPI},
     {"bytes-per-rank", required_argument, NULL, OPTION_BYTES},
     {"ranks-per-node", required_argument, NULL, OPTION_RANKS},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -180,6 +182,9 @@ static int parse_options(struct cli *cli, int argc, char **argv, struct command_
         case OPTION_BYTES:
             cli->bytes_per_rank = optarg;
             break;
+        case OPTION_MPI:
+            cli->mpi = true;
+            break;
         case OPTION_RANKS:
             cli->ranks_per_node = optarg;
             break;
@@ -203,8 +208,10 @@ static int run_command(struct cli *cli, const struct cli_command *command, const
         return cli_misused(cli, "--plan-only is an option of drain");
     if (cli->markdown && (command->specials & CLI_MARKDOWN) == 0)
         return cli_misused(cli, "--markdown is an option of help");
-    if ((cli->bytes_per_rank != NULL || cli->ranks_per_node != NULL) && (command->specials & CLI_SIZES) == 0)
-        return cli_misused(cli, "--bytes-per-rank and --ranks-per-node are options of doctor");
+    if ((cli->bytes_per_rank != NULL || cli->ranks_per_node != NULL || cli->mpi) &&
+        (command->specials & CLI_DOCTOR) == 0)
+        return cli_misused(cli, "--bytes-per-rank, --ranks-per-node and --mpi are options of doctor");
+    cli->config = given->config;
     int code = command->needs_options ? cli_load_options(cli, given) : CLI_OK;
     return code == CLI_OK ? command->run(cli) : code;
 }

@@ -16,6 +16,7 @@ ALLOWED = {
     "mpi": ("mpi/", "io/", "dcache.h"),
     "runtime": ("runtime/", "mpi/", "io/", "dcache.h"),
     "runtime/cli": ("runtime/", "io/", "dcache.h"),
+    "runtime/doctor": ("runtime/", "mpi/", "io/", "dcache.h"),
     "include": (),
     "examples": ("./", "dcache.h"),
 }
