@@ -1,5 +1,6 @@
 /* Does RMA work here? Tried, not guessed: which osc component Open MPI picks, and what it can do between hosts, depends
  * on the network, on MCA parameters and on the thread level. */
+#include "io/threads.h"
 #include "mpi/agree.h"
 #include "mpi/transport.h"
 
@@ -11,14 +12,6 @@
 
 #define PHASES         3
 #define PASSIVE_WAIT_S 0.1 /* times ranks per core, where ranks share cores */
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* A phase for each node such that no node puts while its partner does: the partners form cycles, whose nodes alternate,
  * and the last of an odd cycle goes alone. */
@@ -55,9 +48,9 @@ static bool watch(const struct world *world, const volatile unsigned char *tail)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     double ranks = (double)world->virtual_count * world->node_ranks;
-    double until = now() + PASSIVE_WAIT_S * (cores > 0 && ranks > (double)cores ? ranks / (double)cores : 1.0);
+    double until = threads_now() + PASSIVE_WAIT_S * (cores > 0 && ranks > (double)cores ? ranks / (double)cores : 1.0);
 
-    while (*tail == 0 && now() < until)
+    while (*tail == 0 && threads_now() < until)
         usleep(200); /* the putting rank may want this core */
     return *tail != 0;
 }

@@ -1,8 +1,8 @@
 #include "runtime/copy_threads.h"
 
-#include <pthread.h>
+#include "io/threads.h"
+
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -65,21 +65,16 @@ static void *thread_main(void *argument)
 dcache_status_t copy_threads_start(struct diag *dg, unsigned count, struct copy_threads **threads)
 {
     struct copy_threads *t = calloc(1, sizeof *t + count * sizeof t->threads[0]);
-    sigset_t all, before;
 
     if (t == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for %u copy threads", count);
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->wake, NULL);
+    threads_init(&t->lock, &t->wake);
     pthread_cond_init(&t->idle, NULL);
-    sigfillset(&all); /* the application's signals are handled on its own threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int code = 0;
     while (code == 0 && t->count < count) {
-        code = pthread_create(&t->threads[t->count], NULL, thread_main, t);
+        code = threads_start(&t->threads[t->count], thread_main, t);
         t->count += code == 0;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code != 0) {
         copy_threads_stop(t);
         return diag_fail_errno(dg, code, "cannot start %u copy threads (option copy_threads)", count);

@@ -1,7 +1,7 @@
 #include "runtime/drain_thread.h"
 
-#include <pthread.h>
-#include <signal.h>
+#include "io/threads.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,20 +37,6 @@ struct drain_thread {
     char job[64];
     char name[64];
 };
-
-static struct timespec deadline(double seconds)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += (time_t)seconds;
-    t.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    if (t.tv_nsec >= 1000000000L) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000L;
-    }
-    return t;
-}
 
 /* The oldest waiting step first: it is the one whose slot is wanted next. Called with the lock held. */
 static struct entry *next_entry(struct drain_thread *t, bool retry_too)
@@ -131,45 +117,22 @@ static void *run(void *argument)
 
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
-        struct timespec now = deadline(0);
+        struct timespec now = threads_deadline(0);
         bool retry_now =
             now.tv_sec > next_try.tv_sec || (now.tv_sec == next_try.tv_sec && now.tv_nsec >= next_try.tv_nsec);
         struct entry *entry = retry_now || !t->failing ? next_entry(t, retry_now) : NULL;
         if (entry != NULL) {
             bool good = work_on(t, entry, t->failing);
             retry = good ? RETRY_FIRST_S : (retry * 2 < RETRY_MAX_S ? retry * 2 : RETRY_MAX_S);
-            next_try = deadline(good ? 0 : retry);
+            next_try = threads_deadline(good ? 0 : retry);
             t->failing = !good;
             continue;
         }
-        struct timespec until = t->failing ? next_try : deadline(RETRY_MAX_S);
+        struct timespec until = t->failing ? next_try : threads_deadline(RETRY_MAX_S);
         pthread_cond_timedwait(&t->changed, &t->lock, &until);
     }
     pthread_mutex_unlock(&t->lock);
     return NULL;
-}
-
-/* The application's signals are handled on its own threads: this one takes none. */
-static int start_thread(struct drain_thread *t)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&t->thread, NULL, run, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
-
-static void init_sync(struct drain_thread *t)
-{
-    pthread_condattr_t monotonic;
-
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC); /* a jumping wall clock must not matter */
-    pthread_cond_init(&t->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
 }
 
 static void free_all(struct drain_thread *t)
@@ -191,7 +154,7 @@ dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char 
 
     if (t == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the drain thread");
-    init_sync(t);
+    threads_init(&t->lock, &t->changed);
     t->duties = malloc((duty_count + 1) * sizeof *t->duties);
     t->items = malloc((duty_count + 1) * sizeof *t->items);
     if (t->duties == NULL || t->items == NULL) {
@@ -206,7 +169,7 @@ dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char 
     t->diag = *dg;
     snprintf(t->job, sizeof t->job, "%s", job);
     snprintf(t->name, sizeof t->name, "%s", name);
-    int code = start_thread(t);
+    int code = threads_start(&t->thread, run, t);
     if (code != 0) {
         free_all(t);
         return diag_fail_errno(dg, code, "cannot start the drain thread");
@@ -277,7 +240,7 @@ void drain_thread_drop(struct drain_thread *t, uint32_t slot)
 
 void drain_thread_wait(struct drain_thread *t, double seconds)
 {
-    struct timespec until = deadline(seconds);
+    struct timespec until = threads_deadline(seconds);
 
     if (t == NULL) {
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);

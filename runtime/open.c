@@ -1,5 +1,6 @@
 /* dcache_open() and dcache_close(). */
 #include "io/run_info.h"
+#include "io/threads.h"
 #include "runtime/levels.h"
 #include "runtime/progress.h"
 #include "runtime/replication.h"
@@ -18,14 +19,6 @@
 #define LOCK_WAIT_S  3.0
 /* How long a restart from the nodes waits to hear whether the object store has a newer step. */
 #define QUICK_TIMEOUT_S 5.0
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* What rank 0 finds out and tells the others, so that options and credentials need be in one place only. Plain data. */
 struct boot {
@@ -143,12 +136,12 @@ static dcache_status_t place(dcache_t *dc)
 /* Take the store's lock. Ranks of a killed run can outlive its mpirun by a second or two: a relaunch waits for them. */
 static dcache_status_t lock_store(dcache_t *dc, struct node_store *store)
 {
-    double until = now() + LOCK_WAIT_S;
+    double until = threads_now() + LOCK_WAIT_S;
     dcache_status_t status;
 
     for (;;) {
         status = node_store_lock(&dc->diag, store, dc->program);
-        if (status != DCACHE_ERR_BUSY || now() > until)
+        if (status != DCACHE_ERR_BUSY || threads_now() > until)
             return status;
         drain_thread_wait(NULL, WAIT_SLICE_S);
     }
@@ -479,7 +472,7 @@ static dcache_status_t await_drain(dcache_t *dc, uint32_t slot, double until)
     struct levels_drain drain;
 
     for (;;) {
-        int64_t late = now() > until;
+        int64_t late = threads_now() > until;
         dcache_status_t status = levels_ask(dc, slot, &drain);
         if (status == DCACHE_OK && !drain.durable)
             status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, DCACHE_OK, &late, 1);
@@ -499,7 +492,7 @@ static dcache_status_t await_drain(dcache_t *dc, uint32_t slot, double until)
 
 static dcache_status_t finish_work(dcache_t *dc)
 {
-    double until = now() + dc->options.close_timeout;
+    double until = threads_now() + dc->options.close_timeout;
     dcache_status_t worst = DCACHE_OK;
 
     if (dc->broken)

@@ -1,9 +1,8 @@
 #include "runtime/progress.h"
 
+#include "io/threads.h"
 #include "runtime/replication.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -43,17 +42,12 @@ static void *thread_main(void *argument)
 static dcache_status_t start(dcache_t *dc)
 {
     struct progress *p = calloc(1, sizeof *p);
-    sigset_t all, before;
 
     if (p == NULL)
         return diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for the progress thread");
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->wake, NULL);
+    threads_init(&p->lock, &p->wake);
     dc->progress = p;
-    sigfillset(&all); /* the application's signals are handled on its own threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&p->thread, NULL, thread_main, dc);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = threads_start(&p->thread, thread_main, dc);
     if (code == 0)
         return DCACHE_OK;
     dc->progress = NULL;

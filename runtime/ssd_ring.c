@@ -1,5 +1,7 @@
 #include "runtime/ssd_ring.h"
 
+#include "io/threads.h"
+
 #include "runtime/cleanup.h"
 
 #include <inttypes.h>
@@ -191,14 +193,6 @@ void ssd_ring_resume(dcache_t *dc)
         ring->waiting = !submit(dc, &ring->wanted);
 }
 
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void ssd_ring_finish(dcache_t *dc, double until)
 {
     struct ssd_ring *ring = &dc->ssd_ring;
@@ -206,7 +200,7 @@ void ssd_ring_finish(dcache_t *dc, double until)
 
     while (ring->pending_count > 0 || ring->waiting) {
         int count = ssd_ring_ask(dc, values);
-        values[count] = now() > until;
+        values[count] = threads_now() > until;
         if (agree_values(&dc->world, &dc->diag, &dc->replicator.idle, DCACHE_OK, values, count + 1) != DCACHE_OK)
             return;
         bool late = values[count] != 0;

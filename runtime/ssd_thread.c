@@ -1,8 +1,8 @@
 #include "runtime/ssd_thread.h"
 
+#include "io/threads.h"
+
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -90,17 +90,6 @@ static void *run(void *argument)
     return NULL;
 }
 
-static void init_sync(struct ssd_thread *t)
-{
-    pthread_condattr_t monotonic;
-
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC); /* a jumping wall clock must not matter */
-    pthread_cond_init(&t->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
 static void free_all(struct ssd_thread *t)
 {
     pthread_cond_destroy(&t->changed);
@@ -112,21 +101,17 @@ dcache_status_t ssd_thread_start(struct diag *dg, const struct node_store *from,
                                  uint32_t rank, struct ssd_thread **thread)
 {
     struct ssd_thread *t = calloc(1, sizeof *t);
-    sigset_t all, before;
 
     if (t == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the SSD thread");
-    init_sync(t);
+    threads_init(&t->lock, &t->changed);
     t->from = from;
     t->to = to;
     t->rank = rank;
     t->diag = *dg;
     for (uint32_t k = 0; k < SSD_SLOTS_MAX; k++)
         t->entries[k].state = SSD_FAILED; /* nothing was submitted */
-    sigfillset(&all);                     /* the application's signals are handled on its own threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&t->thread, NULL, run, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = threads_start(&t->thread, run, t);
     if (code != 0) {
         free_all(t);
         return diag_fail_errno(dg, code, "cannot start the SSD thread");
@@ -164,15 +149,8 @@ enum ssd_state ssd_thread_state(struct ssd_thread *t, const struct shard_set *se
 
 void ssd_thread_wait(struct ssd_thread *t, double seconds)
 {
-    struct timespec until;
+    struct timespec until = threads_deadline(seconds);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)seconds;
-    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
     pthread_mutex_lock(&t->lock);
     pthread_cond_timedwait(&t->changed, &t->lock, &until);
     pthread_mutex_unlock(&t->lock);
