@@ -193,12 +193,19 @@ bool azure_call_is_taken(const struct http_response *response)
                                         azure_call_error_code(response)[0] == '\0'));
 }
 
+/* 400 is what a service says that also takes tokens, when it finds no way to take what was sent. */
+static bool is_denied(const struct http_response *response)
+{
+    return response->status == 401 || response->status == 403 ||
+           (response->status == 400 && strcmp(azure_call_error_code(response), "InvalidAuthenticationInfo") == 0);
+}
+
 static const char *remedy_of(const struct azure_store *store, const struct http_response *response)
 {
     const char *code = azure_call_error_code(response);
     if (response->status == 0)
         return "check that the endpoint's name, port and http or https are right and that it can be reached from here";
-    bool denied = response->status == 401 || response->status == 403;
+    bool denied = is_denied(response);
     if (denied && store->auth == OBJECT_AUTH_SAS)
         return "check that the shared access signature has not expired, that it allows reading, writing, deleting and "
                "listing in this container from here, and this machine's clock";
@@ -235,8 +242,7 @@ dcache_status_t azure_call_fail(const struct azure_call *call, struct diag *dg, 
     else
         snprintf(what, sizeof what, "HTTP %ld %.80s, request %.60s", response->status, code[0] != '\0' ? code : "-",
                  request_id[0] != '\0' ? request_id : "-");
-    bool denied = response->status == 401 || response->status == 403;
-    return diag_fail(dg, denied ? DCACHE_ERR_PERMISSION : DCACHE_ERR_STORE,
+    return diag_fail(dg, is_denied(response) ? DCACHE_ERR_PERMISSION : DCACHE_ERR_STORE,
                      "store %s: cannot %s %s: %s (%u attempt%s in %.1f s); %s", place->url, call->verb,
                      call->key != NULL ? call->key : "the container", what, response->attempts,
                      response->attempts == 1 ? "" : "s", response->seconds, remedy_of(call->store, response));

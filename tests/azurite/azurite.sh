@@ -8,6 +8,9 @@
 #                                         The container is not made: `dcache store create --store URL` does that.
 #   azurite.sh stop DIRECTORY             stop that one
 #
+# With AZURITE_TLS=1 it speaks https, with a certificate of a CA made for it, and takes tokens, whose signatures it does
+# not check; CURL_CA_BUNDLE, which is printed as well, is that CA.
+#
 # It is installed in $AZURITE_HOME, or else in build/azurite of the tree. Status 77: node or npm is not there.
 set -u
 
@@ -59,8 +62,23 @@ is_running() { # DIRECTORY: is the process in its pid file alive, and an Azurite
         tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q azurite
 }
 
+make_certificate() { # DIRECTORY
+    (
+        cd "$1" && exec >openssl.log 2>&1 || exit 1
+        openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=dcache test CA" -keyout ca.key -out ca.pem &&
+            openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr &&
+            echo subjectAltName=IP:127.0.0.1 >server.ext &&
+            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext \
+                -out server.pem
+    ) || {
+        cat "$1/openssl.log" >&2
+        say "the certificate cannot be made (see above)"
+        return 1
+    }
+}
+
 start_azurite() { # DIRECTORY [PORT]
-    local directory=$1 port=${2:-} i
+    local directory=$1 port=${2:-} scheme=http i tls=()
     install_azurite || return
     mkdir -p "$directory" || return 1
     if is_running "$directory"; then
@@ -72,15 +90,21 @@ start_azurite() { # DIRECTORY [PORT]
         say "port $port is in use"
         return 1
     fi
+    if [ "${AZURITE_TLS:-}" = 1 ]; then
+        make_certificate "$directory" || return 1
+        scheme=https
+        tls=(--oauth basic --cert "$directory/server.pem" --key "$directory/server.key")
+        printf "export CURL_CA_BUNDLE='%s'\n" "$directory/ca.pem"
+    fi
     # In a session of its own, so that an interrupted test does not take it down before `stop` does.
     setsid node "$main" --blobHost 127.0.0.1 --blobPort "$port" --inMemoryPersistence --silent \
-        --disableTelemetry --skipApiVersionCheck >"$directory/azurite.log" 2>&1 </dev/null &
+        --disableTelemetry --skipApiVersionCheck "${tls[@]}" >"$directory/azurite.log" 2>&1 </dev/null &
     echo $! >"$directory/azurite.pid"
     for ((i = 0; i < 300; i++)); do
         if answers "$port"; then
             printf "export AZURE_STORAGE_CONNECTION_STRING='%s'\n" \
-                "AccountName=$account;AccountKey=$key;BlobEndpoint=http://127.0.0.1:$port/$account"
-            printf "export TEST_AZURE_URL='%s'\n" "http://127.0.0.1:$port/$account/dcache-test"
+                "AccountName=$account;AccountKey=$key;BlobEndpoint=$scheme://127.0.0.1:$port/$account"
+            printf "export TEST_AZURE_URL='%s'\n" "$scheme://127.0.0.1:$port/$account/dcache-test"
             return 0
         fi
         is_running "$directory" || break

@@ -1,6 +1,6 @@
-/* Ways to say who we are: shared access signatures. Against scripted services here, and against Azurite where
- * TEST_AZURE_URL and AZURE_STORAGE_CONNECTION_STRING lead to it (tests/azurite/with-azurite.sh). Whatever is written to
- * standard error meanwhile is searched for the secrets. */
+/* Ways to say who we are: shared access signatures and tokens. Against scripted services here, and against Azurite
+ * where TEST_AZURE_URL and AZURE_STORAGE_CONNECTION_STRING lead to it (tests/azurite/with-azurite.sh). Whatever is
+ * written to standard error meanwhile is searched for the secrets. */
 #include "http_server.h"
 #include "io/azure_auth.h"
 #include "object_pattern.h"
@@ -10,6 +10,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define BLOCK  (64u << 10)
 #define AZURE  "x-ms-request-id: request-17\r\n"
@@ -232,6 +233,98 @@ static void test_azurite_sas(void)
     clear_environment();
 }
 
+/* A token as Azure's look; Azurite checks all of it but the signature. */
+static void make_token(char token[1024], const char *audience)
+{
+    char claims[512];
+    long now = (long)time(NULL);
+    snprintf(claims, sizeof claims,
+             "{\"aud\":\"%s\",\"iss\":\"https://sts.windows.net/%s/\",\"iat\":%ld,\"nbf\":%ld,\"exp\":%ld}", audience,
+             SECRET, now - 60, now - 60, now + 3600);
+    static const char head[] = "{\"alg\":\"RS256\",\"typ\":\"JWT\"}";
+    const char *const parts[] = {head, claims, "signature"};
+    token[0] = '\0';
+    for (size_t i = 0; i < UNIT_COUNT(parts); i++) {
+        unsigned char base64[768];
+        EVP_EncodeBlock(base64, (const unsigned char *)parts[i], (int)strlen(parts[i]));
+        for (char *c = (char *)base64; *c != '\0'; c++)
+            *c = *c == '+' ? '-' : *c == '/' ? '_' : *c == '=' ? '\0' : *c;
+        snprintf(token + strlen(token), 1024 - strlen(token), "%s%s", i > 0 ? "." : "", (char *)base64);
+    }
+}
+
+static struct http_server *start_tokens(struct reply *reply, char text[2048], const char *audience)
+{
+    char token[1024];
+    char host[64];
+    make_token(token, audience);
+    snprintf(text, 2048, "HTTP/1.1 200 OK\r\n\r\n{\"expires_in\": 3600, \"access_token\": \"%s\"}", token);
+    *reply = (struct reply){REPLY_SEND, text};
+    struct http_server *server = http_server_start(reply, 1);
+    snprintf(host, sizeof host, "http://127.0.0.1:%d/", http_server_port(server));
+    setenv("AZURE_AUTHORITY_HOST", host, 1);
+    setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", host, 1);
+    setenv("AZURE_STORAGE_ACCOUNT", owner.account, 1);
+    setenv("AZURE_TENANT_ID", "tenant-1", 1);
+    setenv("AZURE_CLIENT_ID", "client-1", 1);
+    setenv("AZURE_CLIENT_SECRET", SECRET, 1);
+    return server;
+}
+
+static void test_azurite_token(void)
+{
+    static const char *const audiences[] = {"https://storage.azure.com", "https://storage.azure.com",
+                                            "https://elsewhere.example"};
+    static const enum object_auth ways[] = {OBJECT_AUTH_AUTO, OBJECT_AUTH_MANAGED_IDENTITY, OBJECT_AUTH_AUTO};
+    if (azure_url == NULL || strncmp(azure_url, "https://", 8) != 0) {
+        printf("(not tested: no https:// TEST_AZURE_URL) ");
+        return;
+    }
+    for (size_t i = 0; i < UNIT_COUNT(ways); i++) {
+        struct reply reply;
+        char text[2048];
+        struct http_server *server = start_tokens(&reply, text, audiences[i]);
+        struct object_store *store = open_as(azure_url, ways[i]);
+        CU_ASSERT_FATAL(store != NULL);
+        if (i < 2) {
+            CU_ASSERT(store->ops->create(store, &dg) == DCACHE_OK);
+            use_all(store);
+            CU_ASSERT(http_server_requests(server) == 1);
+        } else { /* not for this service */
+            CU_ASSERT(put(store, "token/it", 10) == DCACHE_ERR_PERMISSION);
+            CU_ASSERT(strstr(dg.text, "Storage Blob Data Contributor") != NULL && strstr(dg.text, SECRET) == NULL);
+            diag_log(&dg, DIAG_ERROR, "%s", dg.text);
+        }
+        CU_ASSERT(strncmp(http_server_head(server, 0), i == 1 ? "GET /metadata" : "POST /tenant-1", 13) == 0);
+        object_store_close(store);
+        http_server_stop(server);
+        clear_environment();
+    }
+}
+
+/* Without the CA's certificate the service gets no token to see. */
+static void test_azurite_unknown_ca(void)
+{
+    if (azure_url == NULL || strncmp(azure_url, "https://", 8) != 0) {
+        printf("(not tested: no https:// TEST_AZURE_URL) ");
+        return;
+    }
+    char bundle[1024];
+    snprintf(bundle, sizeof bundle, "%s", getenv("CURL_CA_BUNDLE") != NULL ? getenv("CURL_CA_BUNDLE") : "");
+    unsetenv("CURL_CA_BUNDLE");
+    set_account_sas("2099-01-01T00:00:00Z");
+    setenv("AZURE_STORAGE_ACCOUNT", owner.account, 1);
+    struct object_store *store = open_as(azure_url, OBJECT_AUTH_SAS);
+    CU_ASSERT_FATAL(store != NULL);
+    CU_ASSERT(put(store, "ca/it", 10) == DCACHE_ERR_STORE);
+    CU_ASSERT(strstr(dg.text, "certificate") != NULL && strstr(dg.text, "(1 attempt ") != NULL);
+    CU_ASSERT(strstr(dg.text, "sig=") == NULL);
+    diag_log(&dg, DIAG_ERROR, "%s", dg.text);
+    object_store_close(store);
+    setenv("CURL_CA_BUNDLE", bundle, 1);
+    clear_environment();
+}
+
 /* --- What was written -------------------------------------------------------------------------------------------- */
 
 static int written = -1;
@@ -254,6 +347,8 @@ int main(void)
         {"the key comes before it, unless asked otherwise", test_key_before_sas},
         {"which way is taken, and why", test_explain},
         {"shared access signatures and Azurite", test_azurite_sas},
+        {"tokens and Azurite", test_azurite_token},
+        {"an unknown CA", test_azurite_unknown_ca},
         {"nothing secret was written", test_nothing_secret_was_written},
     };
     char path[600];

@@ -145,6 +145,8 @@ static void test_no_retry(void)
     } cases[] = {
         {"HTTP/1.1 403 No\r\nx-ms-error-code: AuthorizationPermissionMismatch\r\n" AZURE NO_BODY, DCACHE_ERR_PERMISSION,
          "AuthorizationPermissionMismatch"},
+        {"HTTP/1.1 400 No\r\nx-ms-error-code: InvalidAuthenticationInfo\r\n" AZURE NO_BODY, DCACHE_ERR_PERMISSION,
+         "account's name and key"},
         {"HTTP/1.1 401 No\r\n" NO_BODY, DCACHE_ERR_PERMISSION, "HTTP 401"},
         {"HTTP/1.1 404 No\r\nx-ms-error-code: ContainerNotFound\r\n" AZURE NO_BODY, DCACHE_ERR_STORE,
          "az storage container create --name con --account-name acc1"},
