@@ -15,28 +15,6 @@
 #define SKEW_WARNING_S 60.0
 #define SKEW_PROBLEM_S 600.0 /* the service refuses signatures that are 15 minutes old */
 
-/* Names only: what is in them is secret. */
-static void name_credentials(char *text, size_t size)
-{
-    static const char *const variables[] = {"AZURE_STORAGE_CONNECTION_STRING",
-                                            "AZURE_STORAGE_ACCOUNT",
-                                            "AZURE_STORAGE_KEY",
-                                            "AZURE_STORAGE_ACCESS_KEY",
-                                            "AZURE_STORAGE_SAS_TOKEN",
-                                            "AZURE_STORAGE_BLOB_ENDPOINT",
-                                            "AZURE_CLIENT_ID",
-                                            "AZURE_CLIENT_SECRET",
-                                            "AZURE_TENANT_ID",
-                                            "AZURE_FEDERATED_TOKEN_FILE"};
-    size_t length = 0;
-
-    text[0] = '\0';
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0] && length < size; i++) {
-        if (getenv(variables[i]) != NULL)
-            length += (size_t)snprintf(text + length, size - length, "%s%s", length > 0 ? ", " : "", variables[i]);
-    }
-}
-
 /* The service's clock, from whatever it answers to a request without a signature. */
 static void check_clock(struct doctor *doctor, const char *url)
 {
@@ -107,7 +85,7 @@ static dcache_status_t try_objects(struct cli *cli, struct object_store *store, 
 static void check_objects(struct cli *cli, struct doctor *doctor)
 {
     const char *url = cli->options.store, *doing = "opening";
-    char canonical[OBJECT_URL_MAX] = "", credentials[512];
+    char canonical[OBJECT_URL_MAX] = "", credentials[1024] = "";
     struct object_store *store = NULL;
 
     if (cli->no_store)
@@ -117,12 +95,12 @@ static void check_objects(struct cli *cli, struct doctor *doctor)
                      "none: no step survives the loss of the cluster");
         return;
     }
-    name_credentials(credentials, sizeof credentials);
+    if (object_store_explain_auth(&cli->dg, url, (enum object_auth)cli->options.store_auth, credentials,
+                                  sizeof credentials) == DCACHE_OK &&
+        credentials[0] != '\0')
+        findings_add(&doctor->findings, FINDING_OK, "credentials", NULL, "%s", credentials);
     dcache_status_t status = cli_store_open(cli, url, canonical, &store);
     bool remote = strncmp(canonical, "http", 4) == 0;
-    if (remote)
-        findings_add(&doctor->findings, FINDING_OK, "credentials", NULL, "%s",
-                     credentials[0] != '\0' ? credentials : "none in the environment");
     if (remote)
         check_clock(doctor, canonical);
     if (status == DCACHE_OK && store == NULL) {
