@@ -376,6 +376,80 @@ static void test_both_torn(void)
     }
 }
 
+/* The newest step that is complete on the SSDs is not the newest that some SSD has: it is what must not be lost. */
+static void test_both_incomplete(void)
+{
+    struct run run;
+
+    support_trying("tier = both, the newest step is not on all SSDs");
+    if (support_size == 1)
+        return;
+    forget_everything();
+    use_tier("both", 2);
+    run_start(&run);
+    for (uint64_t step = 1; step <= 2; step++) {
+        take(&run, step);
+        await_ssd(&run, step);
+    }
+    run_end(&run);
+    reboot();
+    if (support_rank == 0)
+        damage_on_ssd(2, true);
+    MPI_Barrier(MPI_COMM_WORLD);
+    run_start(&run);
+    restore(&run, DCACHE_LATEST, 1);
+    support_option("FAILPOINTS", "ssd.header=error");
+    take(&run, 3);
+    run_end(&run);
+    support_option("FAILPOINTS", NULL);
+    reboot();
+    restart_alone(1);
+}
+
+/* How many slots of ranks the SSD's store of a virtual node has. */
+static int slots_of_node(int node)
+{
+    char path[600], name[48];
+    int found = 0;
+
+    for (uint32_t rank = 0; rank < (uint32_t)support_size; rank++) {
+        for (uint32_t k = 0; k < 8; k++) {
+            slot_name(SLOT_OWN, rank, k, name);
+            snprintf(path, sizeof path, "%s/%s/node-%d/%s", ssd, JOB, node, name);
+            found += access(path, F_OK) == 0;
+        }
+    }
+    return found;
+}
+
+/* Ranks are elsewhere after a relaunch: their steps are found, and what is left of the former placement goes when a new
+ * step is on all SSDs. */
+static void test_both_moved(void)
+{
+    struct run run;
+
+    support_trying("tier = both, other nodes");
+    forget_everything();
+    use_tier("both", 3);
+    run_start(&run);
+    take(&run, 1);
+    take(&run, 2);
+    run_end(&run);
+    reboot();
+    support_option_number("NODE_SIZE", support_size);
+    use_tier("both", 2);
+    run_start(&run);
+    restore(&run, DCACHE_LATEST, 2);
+    take(&run, 3);
+    run_end(&run);
+    CHECK(slots_of_node(0) >= support_size);
+    for (int node = 1; node < support_size; node++)
+        CHECK(slots_of_node(node) == 0);
+    reboot();
+    restart_alone(3);
+    support_option("NODE_SIZE", "1");
+}
+
 /* A relaunch with another tier finds what the former one left. */
 static void test_other_tiers(void)
 {
@@ -641,6 +715,8 @@ int main(int argc, char **argv)
     test_both_reboot();
     test_both_together();
     test_both_torn();
+    test_both_incomplete();
+    test_both_moved();
     test_other_tiers();
     test_both_failing();
     test_both_slow(2, 2);
