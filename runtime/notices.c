@@ -1,13 +1,11 @@
 #include "runtime/notices.h"
 
 #include "io/instance_metadata.h"
+#include "io/threads.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* As the service's manual advises. Its first answer may take two minutes: asking turns it on. */
 #define POLL_S     1
@@ -100,9 +98,7 @@ static void *thread_main(void *argument)
 
     for (;;) {
         pause = ask_once(n) == DCACHE_OK ? POLL_S : pause < SLOW_S ? 2 * pause : SLOW_S;
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += pause;
+        const struct timespec until = threads_deadline(pause);
         pthread_mutex_lock(&n->lock);
         while (!n->stop && pthread_cond_timedwait(&n->wake, &n->lock, &until) == 0)
             continue;
@@ -111,16 +107,6 @@ static void *thread_main(void *argument)
         if (stop)
             return NULL;
     }
-}
-
-static void init_wake(pthread_cond_t *wake)
-{
-    pthread_condattr_t attributes;
-
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(wake, &attributes);
-    pthread_condattr_destroy(&attributes);
 }
 
 static void free_notices(struct notices *n)
@@ -134,22 +120,17 @@ static void free_notices(struct notices *n)
 dcache_status_t notices_start(struct diag *dg, const char *url, struct notices **notices)
 {
     struct notices *n = calloc(1, sizeof *n);
-    sigset_t all, before;
 
     if (n == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for watching scheduled events");
     n->diag = *dg;
     n->heard.leaves_at = INT64_MAX;
     snprintf(n->url, sizeof n->url, "%s", url);
-    pthread_mutex_init(&n->lock, NULL);
-    init_wake(&n->wake);
+    threads_init(&n->lock, &n->wake);
     dcache_status_t status = http_client_open(dg, &n->client);
     if (status != DCACHE_OK)
         goto failed;
-    sigfillset(&all); /* the application's signals are handled on its own threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&n->thread, NULL, thread_main, n);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = threads_start(&n->thread, thread_main, n);
     if (code != 0) {
         status = diag_fail_errno(dg, code, "cannot start a thread that watches scheduled events");
         goto failed;

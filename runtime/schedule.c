@@ -1,6 +1,7 @@
 #include "runtime/schedule.h"
 
 #include "io/instance_metadata.h"
+#include "io/threads.h"
 #include "runtime/context.h"
 #include "runtime/notices.h"
 #include "runtime/values.h"
@@ -14,14 +15,6 @@
 #define FIRST_COST_S       1.0   /* before one was taken: a guess that errs on the side of an early one */
 #define MARGIN_S           60.0
 #define NEVER              INT64_MAX
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 double schedule_optimum(double cost, double mtbf)
 {
@@ -54,12 +47,12 @@ bool schedule_parse_time(const char *text, int64_t *seconds)
 
 void schedule_open(dcache_t *dc)
 {
-    dc->schedule = (struct schedule){.last = now(), .cost = -1};
+    dc->schedule = (struct schedule){.last = threads_now(), .cost = -1};
 }
 
 void schedule_begin(dcache_t *dc)
 {
-    dc->schedule.begun = now();
+    dc->schedule.begun = threads_now();
 }
 
 static struct signals_count heard_signals(const dcache_t *dc)
@@ -73,7 +66,7 @@ static struct signals_count heard_signals(const dcache_t *dc)
 void schedule_end(dcache_t *dc, dcache_status_t status)
 {
     struct schedule *s = &dc->schedule;
-    double end = now();
+    double end = threads_now();
 
     if (status != DCACHE_OK)
         return;
@@ -165,7 +158,7 @@ static void collect(const dcache_t *dc, int64_t values[VALUES], struct signals_c
     values[STOP] = heard->stop != s->stop;
     values[DEADLINE] = -(end < events.leaves_at ? end : events.leaves_at);
     if (dc->world.rank == 0) {
-        values[DUE] = now() - s->last >= schedule_interval(&dc->options, s->cost, dc->world.node_count);
+        values[DUE] = threads_now() - s->last >= schedule_interval(&dc->options, s->cost, dc->world.node_count);
         values[CLOCK] = (int64_t)time(NULL);
         values[MARGIN] = (int64_t)ceil(margin(dc));
     }
