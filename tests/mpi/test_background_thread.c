@@ -1,6 +1,7 @@
 /* Checkpoints behind the computation, driven by a progress thread in each rank.
  *
- * ranks: 2 5 */
+ * ranks: 2 5
+ * timeout: 300 */
 #include "mpi_background.h"
 
 #include <mpi.h>

@@ -2,7 +2,8 @@
  * as it was, and the next checkpoint works. For every place in mpi/ and runtime/ where a failure can be injected: the
  * test reads their names from the sources, and fails when there is one that it does not know.
  *
- * ranks: 3 4 */
+ * ranks: 3 4
+ * timeout: 400 */
 #include "mpi_fields.h"
 #include "mpi_stores.h"
 #include "mpi_support.h"
@@ -353,6 +354,33 @@ static void try_place(const struct place *place, enum call call, int rank, bool 
     check_afterwards(&s);
 }
 
+/* A step that stayed on its nodes is no base for the replica of a later one in its slot, however little changed. */
+static void test_incremental(const char *transport)
+{
+    static struct scenario s;
+
+    support_trying("%s, incremental after a replication that failed", transport);
+    support_option("TRANSPORT", transport);
+    support_option("INCREMENTAL", "yes");
+    memset(&s, 0, sizeof s);
+    s.call = CHECKPOINT;
+    prepare(&s);
+    take(&s, 2);
+    fields_fill(&s.fields, 77);
+    CHECK_STATUS(s.dc, dcache_checkpoint_begin(s.dc, 3), DCACHE_OK); /* where step 1 was */
+    support_option("FAILPOINTS", "replicate.put=error@1");
+    CHECK_STATUS(s.dc, dcache_wait(s.dc, 3, DCACHE_REPLICATED), DCACHE_ERR_IO);
+    support_option("FAILPOINTS", "");
+    take(&s, 4);
+    fields_fill(&s.fields, 77);
+    CHECK_STATUS(s.dc, dcache_checkpoint(s.dc, 5), DCACHE_OK); /* where step 3 is, and the same bytes */
+    CHECK(stores_redundant(JOB, 4, (uint32_t)support_size));
+    CHECK(stores_redundant(JOB, 5, (uint32_t)support_size));
+    support_close(&s.dc);
+    support_option("INCREMENTAL", NULL);
+    fields_free(&s.fields);
+}
+
 static void test_transport(enum transports transport)
 {
     static const char *const call_names[] = {"open", "checkpoint", "begin + wait", "restart", "restart from objects"};
@@ -360,7 +388,6 @@ static void test_transport(enum transports transport)
     int other = support_size > 3 ? support_size - 2 : support_size - 1; /* the first rank of the last node */
 
     support_option("TRANSPORT", name);
-    support_option_number("NODE_SIZE", support_size > 3 ? 2 : 1);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         for (unsigned c = 0; c < 5; c++) {
             const struct place *place = &places[i];
@@ -386,6 +413,9 @@ int main(int argc, char **argv)
     support_start(&argc, &argv, MPI_THREAD_SINGLE);
     support_option("FAILPOINTS", ""); /* set once and for all: later changes do not move the environment */
     check_list();
+    support_option_number("NODE_SIZE", support_size > 3 ? 2 : 1);
+    test_incremental("one-sided");
+    test_incremental("two-sided");
     test_transport(ONE_SIDED);
     test_transport(TWO_SIDED);
     return support_finish();

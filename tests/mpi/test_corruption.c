@@ -1,7 +1,8 @@
 /* Rotten copies: a restart never hands out a wrong byte, finds every good chunk wherever it is, and falls back to the
  * step before, on all ranks, when a chunk is nowhere.
  *
- * ranks: 2 3 4 */
+ * ranks: 2 3 4
+ * timeout: 300 */
 #include "io/shard.h"
 #include "mpi_fields.h"
 #include "mpi_stores.h"

@@ -1,7 +1,8 @@
 /* Nodes die between two runs, and the next run has its ranks elsewhere: every rank gets its bytes back as long as some
  * store has them, and afterwards everything is in two places again.
  *
- * ranks: 2 3 4 5 8 */
+ * ranks: 2 3 4 5 8
+ * timeout: 300 */
 #include "mpi_fields.h"
 #include "mpi_stores.h"
 #include "mpi_support.h"
@@ -277,6 +278,8 @@ static void test_other_placement(const char *transport, int before, int after, b
     restore(&run, DCACHE_LATEST, 2);
     if (copies == 2)
         CHECK(stores_redundant(JOB, 2, (uint32_t)support_size));
+    restore(&run, 1, 1); /* nothing was taken yet, so nothing is removed yet */
+    restore(&run, 2, 2);
     fields_fill(&run.fields, 3);
     if (background) {
         CHECK_STATUS(run.dc, dcache_checkpoint_begin(run.dc, 3), DCACHE_OK);

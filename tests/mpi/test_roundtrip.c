@@ -1,5 +1,7 @@
 /* What goes in comes out: regions of all types and shapes, both transports, nodes of 1, 2 and 3 ranks (not always the
- * same number on each), a ring used many times, regions that change between steps. */
+ * same number on each), a ring used many times, regions that change between steps.
+ *
+ * timeout: 300 */
 #include "mpi_fields.h"
 #include "mpi_stores.h"
 #include "mpi_support.h"

@@ -1,7 +1,8 @@
 /* Conformance of both transports: what is put is where it was put, after the flush, whoever else puts at the same time;
  * nothing else is touched. And the probe: the same answer on all ranks, also when a window cannot be had.
  *
- * ranks: 2 3 4 */
+ * ranks: 2 3 4
+ * timeout: 240 */
 #include "mpi/agree.h"
 #include "mpi/transport.h"
 #include "mpi_support.h"
