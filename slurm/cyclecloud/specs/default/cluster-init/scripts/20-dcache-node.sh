@@ -13,6 +13,7 @@ setting() { # NAME: a value that the cluster template set, or nothing
 
 account=$(setting storage_account)
 container=$(setting container)
+client_id=$(setting client_id)
 ssd_root=$(setting ssd_root)
 
 mkdir -p /etc/dcache
@@ -25,6 +26,7 @@ install -m 0644 "${CYCLECLOUD_SPEC_PATH:?}/files/dcache.ini" /etc/dcache/dcache.
         echo "DCACHE_STORE=https://$account.blob.core.windows.net/$container"
         echo "AZURE_STORAGE_ACCOUNT=$account"
     fi
+    [ -z "$client_id" ] || echo "AZURE_CLIENT_ID=$client_id"
     [ -z "$ssd_root" ] || echo "DCACHE_SSD_STORE=$ssd_root/dcache-\$(id -u)"
 } >/etc/dcache/environment
 cat >/etc/profile.d/dcache.sh <<END
