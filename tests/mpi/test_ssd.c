@@ -1,7 +1,7 @@
 /* The SSD tier: tier = ssd and tier = both, with real directories for both tiers (the memory tier in /dev/shm where
  * there is one, the SSD below the directory the test starts in). A reboot of all nodes is the loss of the memory tier.
  *
- * ranks: 1 2 3 4
+ * ranks: 1 3
  * timeout: 240 */
 #include "io/node_store.h"
 #include "mpi_fields.h"
