@@ -1,6 +1,6 @@
 /* Checkpoints behind the computation, driven from calls.
  *
- * ranks: 2 3 6
+ * ranks: 2 3
  * timeout: 300 */
 #include "mpi_background.h"
 

@@ -1,6 +1,7 @@
 /* What goes in comes out: regions of all types and shapes, both transports, nodes of 1, 2 and 3 ranks (not always the
  * same number on each), a ring used many times, regions that change between steps.
  *
+ * ranks: 1 2 3 5 8
  * timeout: 300 */
 #include "mpi_fields.h"
 #include "mpi_stores.h"
