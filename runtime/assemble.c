@@ -369,10 +369,9 @@ void assemble_release(dcache_t *dc, struct assemble_result *result)
 {
     struct diag quiet = dc->diag;
 
-    if (result->image.base == NULL)
-        return;
-    slot_close(&result->image);
-    shard_header_free(&result->header);
+    if (result->image.base != NULL)
+        slot_close(&result->image);
+    shard_header_free(&result->header); /* which may be there without an image */
     if (result->at >= dc->slots &&
         slot_remove(&quiet, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, result->at) != DCACHE_OK)
         diag_log(&dc->diag, DIAG_DEBUG, "%s", quiet.text);
