@@ -3,6 +3,7 @@
 #include "io/threads.h"
 #include "mpi/agree.h"
 #include "mpi/transport.h"
+#include "mpi/window.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,14 +124,11 @@ static dcache_status_t open_window(const struct world *world, struct diag *dg, s
 {
     int *model = NULL, found = 0;
 
-    int code =
-        MPI_Win_create(attempt->target, (MPI_Aint)attempt->bytes, 1, MPI_INFO_NULL, world->comm, &attempt->window);
-    dcache_status_t status = world_check(dg, code, "MPI_Win_create");
+    dcache_status_t status = window_create(dg, world, attempt->target, attempt->bytes, &attempt->window);
     if (status != DCACHE_OK) {
         attempt->window = MPI_WIN_NULL;
         return status;
     }
-    MPI_Win_set_errhandler(attempt->window, MPI_ERRORS_RETURN);
     MPI_Win_get_attr(attempt->window, MPI_WIN_MODEL, &model, &found);
     if (!found || *model != MPI_WIN_UNIFIED)
         return diag_fail(dg, DCACHE_ERR_MPI, "the MPI's windows do not have the unified memory model");

@@ -2,6 +2,7 @@
  * lives (passive target); a put is an MPI_Put, a flush an MPI_Win_flush. */
 #include "mpi/agree.h"
 #include "mpi/transport.h"
+#include "mpi/window.h"
 
 #include <stdlib.h>
 
@@ -16,12 +17,10 @@ struct one_sided {
 static dcache_status_t create_window(struct one_sided *self, struct diag *dg, uint32_t slot, void *base, uint64_t bytes)
 {
     MPI_Win *window = &self->window[slot];
+    dcache_status_t status = window_create(dg, self->base.world, base, bytes, window);
 
-    int code = MPI_Win_create(base, (MPI_Aint)bytes, 1, MPI_INFO_NULL, self->base.world->comm, window);
-    dcache_status_t status = world_check(dg, code, "MPI_Win_create");
     if (status != DCACHE_OK)
         return status;
-    MPI_Win_set_errhandler(*window, MPI_ERRORS_RETURN);
     return world_check(dg, MPI_Win_lock_all(MPI_MODE_NOCHECK, *window), "MPI_Win_lock_all");
 }
 

@@ -23,6 +23,7 @@ dcache_status_t world_open(struct diag *dg, MPI_Comm comm, struct world *world)
     memset(world, 0, sizeof *world);
     world->comm = MPI_COMM_NULL;
     world->node_comm = MPI_COMM_NULL;
+    world->turn_fd = -1;
     int code = MPI_Comm_dup(comm, &world->comm);
     if (code == MPI_SUCCESS)
         code = MPI_Comm_set_errhandler(world->comm, MPI_ERRORS_RETURN);
@@ -134,6 +135,8 @@ dcache_status_t world_find_nodes(struct diag *dg, struct world *world, int64_t n
 
 void world_close(struct world *world)
 {
+    if (world->turn_fd >= 0)
+        close(world->turn_fd);
     free(world->node_of_rank);
     free(world->first_of_node);
     free(world->rank_by_node);
@@ -144,4 +147,5 @@ void world_close(struct world *world)
     memset(world, 0, sizeof *world);
     world->comm = MPI_COMM_NULL;
     world->node_comm = MPI_COMM_NULL;
+    world->turn_fd = -1;
 }

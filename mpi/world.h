@@ -28,6 +28,7 @@ struct world {
     uint32_t virtual_index; /**< number of my virtual node on its host; 0 on a real one */
     uint32_t virtual_count; /**< virtual nodes on my host; 1 without */
     uint32_t host_count;
+    int turn_fd;             /**< mpi/window.h; -1 = none */
     char node_name[128];     /**< host name, with "/index" on a virtual node */
     uint32_t *node_of_rank;  /**< size entries; owned */
     uint32_t *first_of_node; /**< node_count + 1 entries into rank_by_node; owned */
@@ -45,7 +46,7 @@ dcache_status_t world_open(struct diag *dg, MPI_Comm comm, struct world *world) 
  * A local failure may leave other ranks with success: agree afterwards. */
 dcache_status_t world_find_nodes(struct diag *dg, struct world *world, int64_t node_size) DCACHE_MUST_CHECK;
 
-/** Collective. Safe on a zeroed struct whose communicators are MPI_COMM_NULL. */
+/** Collective. Safe on a zeroed struct whose communicators are MPI_COMM_NULL and whose turn_fd is -1. */
 void world_close(struct world *world);
 
 #endif

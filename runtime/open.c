@@ -1,6 +1,7 @@
 /* dcache_open() and dcache_close(). */
 #include "io/run_info.h"
 #include "io/threads.h"
+#include "mpi/window.h"
 #include "runtime/levels.h"
 #include "runtime/progress.h"
 #include "runtime/replication.h"
@@ -361,6 +362,7 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
         status = open_stores(dc);
     if (status == DCACHE_OK) {
         look_at_slots(dc);
+        window_take_turns(&dc->world, tiers_root(dc));
         status = replicate_open(&dc->diag, &dc->world, &dc->placement, &dc->store,
                                 (enum replicate_choice)dc->options.transport, &dc->replicator);
     }
@@ -411,6 +413,7 @@ static dcache_t *new_context(void)
     diag_init(&dc->diag, "", -1, DIAG_WARNING);
     dc->world.comm = MPI_COMM_NULL;
     dc->world.node_comm = MPI_COMM_NULL;
+    dc->world.turn_fd = -1;
     dc->store.dir_fd = -1;
     dc->store.lock_fd = -1;
     dc->ssd.dir_fd = -1;
