@@ -9,7 +9,7 @@
 # needed: docs/dependencies.md.
 set -u
 
-# package, and how to see that it is there: a command, or pc:NAME for pkg-config
+# package, and how to see that it is there: a command, pc:NAME for pkg-config, or libfuzzer
 for_build="
 gcc                  gcc
 cmake                cmake
@@ -34,6 +34,8 @@ shellcheck           shellcheck
 python3              python3"
 # A test that needs one of these is skipped without it.
 optional="
+clang                clang
+libclang-rt-dev      libfuzzer
 nodejs               node
 npm                  npm"
 # Without these, the tests with several hosts are skipped.
@@ -53,6 +55,7 @@ say() {
 is_there() { # PROBE
     case $1 in
     pc:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#pc:}" ;;
+    libfuzzer) command -v clang >/dev/null && [ -e "$(clang -print-file-name=libclang_rt.fuzzer-x86_64.a)" ] ;;
     *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }
@@ -117,7 +120,10 @@ fi
 say "missing: ${needed[*]} ${wanted[*]}"
 if may_install; then
     [ ${#needed[@]} -eq 0 ] || install_packages "${needed[@]}" || say "apt-get failed for: ${needed[*]}"
-    [ ${#wanted[@]} -eq 0 ] || install_without_services "${wanted[@]}" || say "apt-get failed for: ${wanted[*]}"
+    # One that a release does not have must not keep the others out.
+    [ ${#wanted[@]} -eq 0 ] || install_without_services "${wanted[@]}" || for package in "${wanted[@]}"; do
+        install_without_services "$package" || say "apt-get failed for: $package"
+    done
 fi
 
 still=$(missing_of "$required")

@@ -1,0 +1,100 @@
+/* The environment: a line NAME=value each. Options, credentials of the object store, and its URL (DCACHE_STORE). What
+ * is a secret in it never reaches a text. */
+#include "fuzz.h"
+
+#include "io/object_store.h"
+#include "runtime/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define VARIABLES_MAX 64
+#define SECRET_MIN    12 /* shorter ones are in texts by chance */
+
+/* Where a secret begins in a variable's value; it ends at ';' or '&'. */
+static const struct {
+    const char *variable;
+    const char *mark;
+} secrets[] = {{"AZURE_STORAGE_KEY", ""},
+               {"AZURE_STORAGE_ACCESS_KEY", ""},
+               {"AZURE_CLIENT_SECRET", ""},
+               {"AZURE_STORAGE_SAS_TOKEN", "sig="},
+               {"AZURE_STORAGE_CONNECTION_STRING", "sig="},
+               {"AZURE_STORAGE_CONNECTION_STRING", "AccountKey="}};
+
+/* A secret that is in another variable, too, is none. */
+static bool is_elsewhere(const char *secret, size_t length)
+{
+    size_t count = 0;
+    for (char **variable = environ; *variable != NULL; variable++)
+        count += memmem(*variable, strlen(*variable), secret, length) != NULL;
+    return count > 1;
+}
+
+static void require_no_secret(const char *text)
+{
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+        const char *value = getenv(secrets[i].variable);
+        const char *start = value != NULL ? strstr(value, secrets[i].mark) : NULL;
+        size_t length = start != NULL ? strcspn(start + strlen(secrets[i].mark), ";&") : 0;
+        const char *secret = length > 0 ? start + strlen(secrets[i].mark) : NULL;
+        if (length < SECRET_MIN || is_elsewhere(secret, length))
+            continue;
+        fuzz_require(memmem(text, strlen(text), secret, length) == NULL, "no secret in a text");
+    }
+}
+
+static void resolve(const char *url)
+{
+    struct diag *dg = fuzz_diag();
+    struct object_credentials credentials;
+    struct object_store *store = NULL;
+    const struct object_policy policy = {.timeout_s = 1, .stall_s = 1};
+    char canonical[OBJECT_URL_MAX];
+    char again[OBJECT_URL_MAX];
+    char explained[1024] = "";
+    for (int auth = OBJECT_AUTH_AUTO; auth < OBJECT_AUTHS; auth++) {
+        dcache_status_t status = object_store_explain_auth(dg, url, (enum object_auth)auth, explained, 1024);
+        if (status == DCACHE_OK)
+            require_no_secret(explained);
+        status = object_store_resolve_as(dg, url, (enum object_auth)auth, canonical, &credentials);
+        require_no_secret(dg->text);
+        if (status != DCACHE_OK)
+            continue;
+        require_no_secret(canonical);
+        status = object_store_resolve_as(dg, canonical, (enum object_auth)auth, again, &credentials);
+        fuzz_require(status == DCACHE_OK && strcmp(canonical, again) == 0, "a canonical URL can be resolved again");
+        if (strncmp(canonical, "file:", 5) == 0) /* opening it would make the directory */
+            continue;
+        status = object_store_open(dg, canonical, &credentials, &policy, &store);
+        require_no_secret(dg->text);
+        if (status == DCACHE_OK)
+            object_store_close(store);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static char directory[] = "DCACHE_MEMORY_STORE=/nowhere";
+    char *variables[VARIABLES_MAX + 1] = {directory};
+    size_t count = 1;
+    char **saved = environ;
+    char *text = fuzz_text(data, size);
+    char *rest = text;
+    for (char *line = strsep(&rest, "\n"); line != NULL && count < VARIABLES_MAX; line = strsep(&rest, "\n")) {
+        if (strchr(line, '=') != NULL)
+            variables[count++] = line;
+    }
+    environ = variables;
+    struct diag *dg = fuzz_diag();
+    struct options options;
+    dcache_status_t status = options_load(dg, NULL, &options);
+    (void)status;
+    require_no_secret(dg->text);
+    const char *url = getenv("DCACHE_STORE");
+    resolve(url != NULL ? url : "azure://container");
+    environ = saved;
+    free(text);
+    return 0;
+}
