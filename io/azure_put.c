@@ -234,6 +234,9 @@ static dcache_status_t send_block(struct put *put, struct diag *dg, struct block
     dcache_status_t status = read_block(put, dg, block);
     if (status != DCACHE_OK)
         return status;
+    status = diag_failpoint_data(dg, "object_azure_block", block->buffer, &block->bytes);
+    if (status != DCACHE_OK)
+        return status;
     make_block_id(put, block->index, id);
     azure_call_add_query(&call, "blockid", id);
     azure_call_add_query(&call, "comp", "block");

@@ -36,19 +36,29 @@ dcache_status_t diag_fail_errno(struct diag *dg, int error_number, const char *f
 void diag_log(struct diag *dg, enum diag_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /**
- * A named place where a test can make this process fail. Compiled to DCACHE_OK unless built with DCACHE_FAILPOINTS.
+ * A place of io/failpoints.h where a test can make this process fail. Compiled to DCACHE_OK unless built with
+ * DCACHE_FAILPOINTS. tests/README.md tells how a test says what shall happen.
  *
- * DCACHE_FAILPOINTS="name=action[@rank][#n],..." where action is `error` (returns DCACHE_ERR_IO and a text naming the
- * failpoint), `enospc` (DCACHE_ERR_NO_SPACE), `kill` (SIGKILL to itself), `delay:MS`; @rank: only there; #n: only at
- * the n-th hit, counted from 1 for each entry and diag. At most 16 entries.
+ * diag_failpoint_data() is for places where `*bytes` bytes at `data` go by, which may be spoilt or become fewer.
  */
 #ifdef DCACHE_FAILPOINTS
 dcache_status_t diag_failpoint(struct diag *dg, const char *name) DCACHE_MUST_CHECK;
+dcache_status_t diag_failpoint_data(struct diag *dg, const char *name, void *data, size_t *bytes) DCACHE_MUST_CHECK;
 #else
 static inline DCACHE_MUST_CHECK dcache_status_t diag_failpoint(struct diag *dg, const char *name)
 {
     (void)dg;
     (void)name;
+    return DCACHE_OK;
+}
+
+static inline DCACHE_MUST_CHECK dcache_status_t diag_failpoint_data(struct diag *dg, const char *name, void *data,
+                                                                    size_t *bytes)
+{
+    (void)dg;
+    (void)name;
+    (void)data;
+    (void)bytes;
     return DCACHE_OK;
 }
 #endif

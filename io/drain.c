@@ -139,6 +139,8 @@ static dcache_status_t read_image(void *context, struct diag *dg, uint64_t offse
     struct image *image = context;
     uint64_t digest = 0;
     dcache_status_t status = read_range(dg, image, offset, buffer, bytes, &digest);
+    if (status == DCACHE_OK)
+        status = diag_failpoint_data(dg, "drain.read", buffer, &bytes);
     if (status != DCACHE_OK) {
         image->error = status;
         return status;

@@ -439,6 +439,17 @@ static bool status_may_recover(long status)
     return status == 408 || status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
 }
 
+static CURLcode perform(struct attempt *attempt, struct diag *dg)
+{
+    struct http_sink *sink = attempt->request->sink;
+    if (diag_failpoint(dg, "http.request") != DCACHE_OK)
+        return CURLE_SEND_ERROR;
+    CURLcode code = curl_easy_perform(attempt->curl);
+    if (code != CURLE_OK || sink == NULL || sink->bytes == 0)
+        return code;
+    return diag_failpoint_data(dg, "http.body", sink->data, &sink->bytes) == DCACHE_OK ? code : CURLE_RECV_ERROR;
+}
+
 /* Send the request once. DCACHE_OK: `response` has an answer or a failure, and `again` and `wait_s` (what Retry-After
  * asks for, 0 = nothing) say whether another attempt makes sense. */
 static dcache_status_t try_once(struct http_client *client, struct diag *dg, const struct http_request *request,
@@ -462,7 +473,7 @@ static dcache_status_t try_once(struct http_client *client, struct diag *dg, con
     set_options(&attempt, headers, left_s);
     if (client->ca_bundle[0] != '\0')
         curl_easy_setopt(attempt.curl, CURLOPT_CAINFO, client->ca_bundle);
-    CURLcode code = curl_easy_perform(attempt.curl);
+    CURLcode code = perform(&attempt, dg);
     describe(&attempt, code);
     curl_off_t retry_after = 0;
     curl_easy_getinfo(attempt.curl, CURLINFO_RETRY_AFTER, &retry_after);

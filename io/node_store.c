@@ -384,6 +384,9 @@ static dcache_status_t write_all(struct diag *dg, const struct store_place *plac
                                  size_t bytes)
 {
     size_t done = 0;
+    dcache_status_t status = diag_failpoint_data(dg, "store.write", NULL, &bytes);
+    if (status != DCACHE_OK)
+        return status;
     while (done < bytes) {
         ssize_t n = pwrite(fd, text + done, bytes - done, (off_t)done);
         if (n < 0 && errno == EINTR)
@@ -414,6 +417,8 @@ dcache_status_t node_store_write_text(struct diag *dg, const struct node_store *
         status = write_all(dg, &place, fd, text, bytes);
     if (fd >= 0)
         (void)close(fd);
+    if (status == DCACHE_OK)
+        status = diag_failpoint(dg, "store.replace");
     if (status == DCACHE_OK && renameat(store->dir_fd, temporary, store->dir_fd, name) != 0)
         status = diag_fail_errno(dg, errno, "cannot replace %s/%s", store->path, name);
     if (status != DCACHE_OK)

@@ -165,6 +165,8 @@ static dcache_status_t write_source(const struct file_store *store, struct diag 
             status = source->read(source->context, dg, offset, buffer, bytes, &crc);
         if (status == DCACHE_OK && crc64_update(0, buffer, bytes) != crc)
             status = object_bad_source(dg, key, offset);
+        if (status == DCACHE_OK)
+            status = diag_failpoint_data(dg, "object_file_write", buffer, &bytes);
         if (status == DCACHE_OK && write_all(fd, buffer, bytes) != 0)
             status = fail_errno(dg, errno, store, key, "write");
     }
@@ -283,6 +285,8 @@ static dcache_status_t file_get(struct object_store *base, struct diag *dg, cons
         status = object_too_short(dg, store->url, key, offset + bytes);
     else
         status = read_all(store, dg, key, fd, offset, buffer, bytes);
+    if (status == DCACHE_OK)
+        status = diag_failpoint_data(dg, "object_file_read", buffer, &bytes);
     close_fd(fd);
     return status;
 }

@@ -238,6 +238,9 @@ dcache_status_t slot_remove(struct diag *dg, const struct node_store *store, enu
 {
     char name[48];
     slot_name(kind, rank, index, name);
+    dcache_status_t status = diag_failpoint(dg, "slot.remove");
+    if (status != DCACHE_OK)
+        return status;
     if (unlinkat(store->dir_fd, name, 0) != 0 && errno != ENOENT)
         return diag_fail_errno(dg, errno, "cannot remove %s/%s", store->path, name);
     return DCACHE_OK;
@@ -250,6 +253,9 @@ dcache_status_t slot_rename(struct diag *dg, const struct node_store *store, enu
 
     slot_name(kind, rank, from, old_name);
     slot_name(kind, rank, to, new_name);
+    dcache_status_t status = diag_failpoint(dg, "slot.rename");
+    if (status != DCACHE_OK)
+        return status;
     if (renameat(store->dir_fd, old_name, store->dir_fd, new_name) != 0)
         return diag_fail_errno(dg, errno, "cannot rename %s/%s to %s", store->path, old_name, new_name);
     return DCACHE_OK;

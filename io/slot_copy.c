@@ -110,7 +110,8 @@ static dcache_status_t copy_chunk(struct copy *c, uint32_t index)
         return status;
     if (got != length || crc64_update(0, c->buffer, length) != c->header.chunk_crc[index])
         return judge_mismatch(c, index);
-    return write_range(c, c->buffer, length, offset);
+    status = diag_failpoint_data(c->dg, "ssd.write", c->buffer, &length);
+    return status != DCACHE_OK ? status : write_range(c, c->buffer, length, offset);
 }
 
 /* Data on the device, then the header, then that on the device, too. */

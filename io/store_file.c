@@ -160,7 +160,7 @@ dcache_status_t store_file_read(struct diag *dg, int fd, uint64_t offset, void *
         done += (size_t)n;
     }
     *got = done;
-    return DCACHE_OK;
+    return diag_failpoint_data(dg, "store.read", buffer, got);
 }
 
 dcache_status_t store_file_limit(struct diag *dg, uint64_t bytes)

@@ -226,7 +226,8 @@ dcache_status_t fanin_read(struct diag *dg, struct fanin *fanin, const struct fa
     }
     if (code != MPI_SUCCESS)
         return world_check(dg, code, "MPI_Irecv");
-    return all_good ? diag_failpoint(dg, "fanin.read") : DCACHE_ERR_IO;
+    size_t length = (size_t)bytes;
+    return all_good ? diag_failpoint_data(dg, "fanin.read", buffer, &length) : DCACHE_ERR_IO;
 }
 
 static void wait_for_everyone(struct fanin *fanin)

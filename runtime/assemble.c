@@ -309,6 +309,8 @@ static dcache_status_t fill_image(struct work *w)
         return missing_text(w);
     atomic_thread_fence(memory_order_seq_cst); /* data before header, always */
     dcache_status_t status = tiers_sync_own(w->dc, &result->image);
+    if (status == DCACHE_OK)
+        status = diag_failpoint(&w->dc->diag, "restart.header");
     if (status != DCACHE_OK)
         return status;
     result->header.state = SHARD_COMPLETE;
@@ -347,9 +349,11 @@ dcache_status_t assemble_adopt(dcache_t *dc, const struct assemble_request *requ
 {
     struct ring_slot *ring = &dc->ring[request->slot];
 
+    dcache_status_t status = diag_failpoint(&dc->diag, "restart.adopt");
+    if (status != DCACHE_OK)
+        return status;
     if (result->at != request->slot) {
-        dcache_status_t status =
-            slot_rename(&dc->diag, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, result->at, request->slot);
+        status = slot_rename(&dc->diag, &dc->store, SLOT_OWN, (uint32_t)dc->world.rank, result->at, request->slot);
         if (status == DCACHE_OK)
             status = tiers_sync_names(dc);
         if (status != DCACHE_OK)

@@ -186,6 +186,7 @@ static dcache_status_t save(dcache_t *dc, uint32_t slot, const struct shard_set 
         take_back(dc, slot);
         return status;
     }
+    (void)!diag_failpoint(&dc->diag, "checkpoint.agreed");
     levels_staged(dc, slot);
     ssd_ring_add(dc, slot);
     dc->replicating.active = background && levels_can_replicate(dc);

@@ -12,7 +12,7 @@
 #define SHOWN 80 /* how much of a bad value or key is shown */
 
 /* DCACHE_* variables that are no options. */
-static const char *const other_variables[] = {"DCACHE_CONFIG", "DCACHE_FAILPOINTS"};
+static const char *const other_variables[] = {"DCACHE_CONFIG", "DCACHE_FAILPOINTS", "DCACHE_FAILPOINTS_LOG"};
 
 /* What has been read so far. */
 struct loader {

@@ -68,6 +68,10 @@ static void digest_replica(dcache_t *dc, const struct slot *slot, uint32_t guest
 
 static dcache_status_t get_room(dcache_t *dc, uint32_t slot, struct reports *reports)
 {
+    dcache_status_t status = diag_failpoint(&dc->diag, "resync.start");
+
+    if (status != DCACHE_OK)
+        return status;
     reports->of = calloc((size_t)dc->replicator.guest_count + 1, sizeof *reports->of);
     reports->mine = calloc((size_t)dc->ring[slot].header.chunk_count + 1, sizeof *reports->mine);
     if (reports->of == NULL || reports->mine == NULL)

@@ -172,9 +172,12 @@ static void copy_chunk(void *context, uint32_t index)
 static void chunk_ready(void *context, uint32_t index)
 {
     const struct copying *c = context;
+    size_t length = (size_t)shard_chunk_length(&c->ring->header, index);
+    char *chunk = (char *)c->ring->own.base + shard_chunk_offset(&c->ring->header, index);
 
     if (c->ring->moved[index])
-        c->dc->statistics.bytes_copied += shard_chunk_length(&c->ring->header, index);
+        c->dc->statistics.bytes_copied += length;
+    (void)!diag_failpoint_data(&c->dc->diag, "checkpoint.data", chunk, &length);
     if (c->ready != NULL)
         c->ready(c->dc, index);
 }

@@ -266,6 +266,9 @@ static int drain_all(struct drain_run *run)
     }
     if (!cli->json)
         printf("job %s, to %s\n", overview->job, overview->remote_url);
+    dcache_status_t status = diag_failpoint(&cli->dg, "tool.drain");
+    if (status != DCACHE_OK)
+        return cli_failed(cli, status);
     bool go_on = true;
     for (size_t i = 0; go_on && i < overview->step_count; i++) {
         const struct overview_step *step = &overview->steps[i];

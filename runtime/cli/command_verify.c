@@ -86,7 +86,10 @@ static dcache_status_t verify_copy(struct verify *verify, const struct overview_
     char path[640];
     struct image image;
     overview_copy_path(verify->overview, copy, path, sizeof path);
-    dcache_status_t status = image_open_copy(&verify->cli->dg, store, entry, &image);
+    dcache_status_t status = diag_failpoint(&verify->cli->dg, "tool.verify");
+    if (status != DCACHE_OK)
+        return status;
+    status = image_open_copy(&verify->cli->dg, store, entry, &image);
     verify->copies++;
     if (status == DCACHE_NOT_FOUND || image_used_again(&image, &entry->set)) {
         verify->skipped++;

@@ -41,6 +41,9 @@ static const struct place places[] = {
     {"checkpoint.header", BOTH, SAVING, 0},
     {"restart.survey", BOTH, RESTART, 0},
     {"restart.assemble", BOTH, RESTARTING, 0},
+    {"restart.header", BOTH, RESTARTING, 0},
+    {"restart.adopt", BOTH, RESTARTING, 0},
+    {"resync.start", BOTH, 0, RESTARTING},
     {"fanin.read", BOTH, 0, RESTART},
     {"replicate.put", BOTH, SAVING, RESTART},
     {"replicate.flush", BOTH, SAVING, RESTART},
@@ -59,8 +62,10 @@ static const struct place places[] = {
     {"MPI_Irecv", TWO_SIDED, SAVING, RESTART},
 };
 
-/* Reported only when MPI itself has failed: then no agreement is possible, and none can be tested. */
-static const char *const unreachable[] = {"MPI_Comm_dup", "MPI_Comm_split_type", "MPI_Iallreduce"};
+/* Reported only when MPI itself has failed: then no agreement is possible, and none can be tested. And places where
+ * nothing can fail, but a process can die. */
+static const char *const unreachable[] = {"MPI_Comm_dup", "MPI_Comm_split_type", "MPI_Iallreduce", "checkpoint.agreed",
+                                          "checkpoint.data"};
 
 /* ---- the list of places against the sources ---- */
 
@@ -128,6 +133,7 @@ static void check_folder(const char *root, const char *folder)
             continue;
         snprintf(path, sizeof path, "%s/%s/%s", root, folder, item->d_name);
         check_source(path, "diag_failpoint(");
+        check_source(path, "diag_failpoint_data(");
         check_source(path, "world_check(");
     }
     closedir(directory);

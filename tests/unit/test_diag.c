@@ -238,34 +238,69 @@ static void test_failpoint_actions(void)
 {
     struct diag dg;
     diag_init(&dg, "j", 0, DIAG_ERROR);
-    CU_ASSERT_EQUAL(diag_failpoint(&dg, "put"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, "", "put"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, "put=error", "pu"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, "put=error", "put2"), DCACHE_OK);
+    CU_ASSERT_EQUAL(diag_failpoint(&dg, "slot.open"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, "", "slot.open"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, "slot.open=error", "slot.ope"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, "slot.open=error", "slot.open2"), DCACHE_OK);
     CU_ASSERT_STRING_EQUAL(dg.text, "");
-    CU_ASSERT_EQUAL(hit(&dg, "put=error", "put"), DCACHE_ERR_IO);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "failpoint put "));
-    CU_ASSERT_EQUAL(hit_once(0, "a=error,put=enospc", "put"), DCACHE_ERR_NO_SPACE);
-    CU_ASSERT_EQUAL(hit_once(0, "put=delay:1", "put"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit_once(0, "put=delay:1,put=error", "put"), DCACHE_ERR_IO);
+    CU_ASSERT_EQUAL(hit(&dg, "slot.open=error", "slot.open"), DCACHE_ERR_IO);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "failpoint slot.open "));
+    CU_ASSERT_EQUAL(hit_once(0, "store.open=error,slot.open=enospc", "slot.open"), DCACHE_ERR_NO_SPACE);
+    CU_ASSERT_EQUAL(hit_once(0, "slot.open=delay:1", "slot.open"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit_once(0, "slot.open=delay:1,slot.open=error", "slot.open"), DCACHE_ERR_IO);
 }
 
 static void test_failpoint_rank_and_hit(void)
 {
-    CU_ASSERT_EQUAL(hit_once(2, "put=error@2", "put"), DCACHE_ERR_IO);
-    CU_ASSERT_EQUAL(hit_once(1, "put=error@2", "put"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit_once(-1, "put=error@0", "put"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit_once(2, "slot.open=error@2", "slot.open"), DCACHE_ERR_IO);
+    CU_ASSERT_EQUAL(hit_once(1, "slot.open=error@2", "slot.open"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit_once(-1, "slot.open=error@0", "slot.open"), DCACHE_OK);
 
     struct diag dg;
     diag_init(&dg, "j", 1, DIAG_ERROR);
-    const char *points = "put=error#2,get=enospc@1#3";
-    CU_ASSERT_EQUAL(hit(&dg, points, "put"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, points, "get"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, points, "put"), DCACHE_ERR_IO);
-    CU_ASSERT_EQUAL(hit(&dg, points, "put"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, points, "get"), DCACHE_OK);
-    CU_ASSERT_EQUAL(hit(&dg, points, "get"), DCACHE_ERR_NO_SPACE);
-    CU_ASSERT_EQUAL(hit(&dg, points, "get"), DCACHE_OK);
+    const char *points = "slot.open=error#2,slot.sync=enospc@1#3";
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.open"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.sync"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.open"), DCACHE_ERR_IO);
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.open"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.sync"), DCACHE_OK);
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.sync"), DCACHE_ERR_NO_SPACE);
+    CU_ASSERT_EQUAL(hit(&dg, points, "slot.sync"), DCACHE_OK);
+}
+
+static void test_failpoint_data(void)
+{
+    struct diag dg;
+    unsigned char bytes[8] = {0}, same[8] = {0};
+    size_t count = sizeof bytes;
+    diag_init(&dg, "j", 0, DIAG_ERROR);
+    setenv("DCACHE_FAILPOINTS", "http.body=corrupt#1,http.body=short#2", 1);
+    CU_ASSERT_EQUAL(diag_failpoint_data(&dg, "http.body", bytes, &count), DCACHE_OK);
+    CU_ASSERT_EQUAL(count, sizeof bytes);
+    CU_ASSERT_NOT_EQUAL(memcmp(bytes, same, sizeof bytes), 0);
+    memcpy(bytes, same, sizeof bytes);
+    CU_ASSERT_EQUAL(diag_failpoint_data(&dg, "http.body", bytes, &count), DCACHE_OK);
+    CU_ASSERT_EQUAL(count, sizeof bytes / 2);
+    CU_ASSERT_EQUAL(memcmp(bytes, same, sizeof bytes), 0);
+    CU_ASSERT_EQUAL(diag_failpoint_data(&dg, "http.body", bytes, &count), DCACHE_OK);
+    CU_ASSERT_EQUAL(count, sizeof bytes / 2);
+    unsetenv("DCACHE_FAILPOINTS");
+}
+
+/* What was done is on record. */
+static void test_failpoint_log(void)
+{
+    char line[64] = "";
+    remove("failpoints.log");
+    setenv("DCACHE_FAILPOINTS_LOG", "failpoints.log", 1);
+    CU_ASSERT_EQUAL(hit_once(3, "slot.open=enospc@3,slot.sync=error", "slot.open"), DCACHE_ERR_NO_SPACE);
+    unsetenv("DCACHE_FAILPOINTS_LOG");
+    FILE *file = fopen("failpoints.log", "r");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT_PTR_NOT_NULL(fgets(line, sizeof line, file));
+    CU_ASSERT_STRING_EQUAL(line, "slot.open enospc 3\n");
+    CU_ASSERT_PTR_NULL(fgets(line, sizeof line, file));
+    fclose(file);
 }
 
 static void test_failpoint_kill(void)
@@ -274,7 +309,7 @@ static void test_failpoint_kill(void)
     pid_t child = fork();
     CU_ASSERT_FATAL(child >= 0);
     if (child == 0)
-        _exit((int)hit_once(0, "put=kill", "put") + 1);
+        _exit((int)hit_once(0, "slot.open=kill", "slot.open") + 1);
     int status = 0;
     CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
     CU_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -282,23 +317,25 @@ static void test_failpoint_kill(void)
 
 static void test_failpoint_bad_entries(void)
 {
-    static const char *const bad[] = {"put",
-                                      "put=",
+    static const char *const bad[] = {"slot.open",
+                                      "slot.open=",
                                       "=error",
-                                      "put=explode",
-                                      "put=error@",
-                                      "put=error@x",
-                                      "put=error#0",
-                                      "put=error#",
-                                      "put=delay",
-                                      "put=delay:",
-                                      "put=errors",
-                                      "put=error#1@2",
-                                      "put=error@99999999999999999999"};
+                                      "slot.open=explode",
+                                      "slot.open=error@",
+                                      "slot.open=error@x",
+                                      "slot.open=error#0",
+                                      "slot.open=error#",
+                                      "slot.open=delay",
+                                      "slot.open=delay:",
+                                      "slot.open=errors",
+                                      "slot.opne=error",   /* no such place */
+                                      "slot.open=corrupt", /* no bytes go by there */
+                                      "slot.open=error#1@2",
+                                      "slot.open=error@99999999999999999999"};
     for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
         struct diag dg;
         diag_init(&dg, "j", 0, DIAG_ERROR);
-        CU_ASSERT_EQUAL(hit(&dg, bad[i], "put"), DCACHE_ERR_OPTION);
+        CU_ASSERT_EQUAL(hit(&dg, bad[i], "slot.open"), DCACHE_ERR_OPTION);
         CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, bad[i]));
         CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "DCACHE_FAILPOINTS"));
     }
@@ -306,13 +343,13 @@ static void test_failpoint_bad_entries(void)
 
 static void test_failpoint_many(void)
 {
-    char points[400] = "";
+    char points[600] = "";
     for (int i = 0; i < 16; i++)
-        snprintf(points + strlen(points), sizeof points - strlen(points), "%sp%d=error", i > 0 ? "," : "", i);
-    CU_ASSERT_EQUAL(hit_once(0, points, "p15"), DCACHE_ERR_IO);
-    CU_ASSERT_EQUAL(hit_once(0, points, "p16"), DCACHE_OK);
-    strcat(points, ",p16=error");
-    CU_ASSERT_EQUAL(hit_once(0, points, "p16"), DCACHE_ERR_OPTION);
+        snprintf(points + strlen(points), sizeof points - strlen(points), "%sslot.open=error@%d", i > 0 ? "," : "", i);
+    CU_ASSERT_EQUAL(hit_once(15, points, "slot.open"), DCACHE_ERR_IO);
+    CU_ASSERT_EQUAL(hit_once(16, points, "slot.open"), DCACHE_OK);
+    strcat(points, ",slot.open=error@16");
+    CU_ASSERT_EQUAL(hit_once(16, points, "slot.open"), DCACHE_ERR_OPTION);
 }
 
 #else
@@ -321,8 +358,8 @@ static void test_failpoint_absent(void)
 {
     struct diag dg;
     diag_init(&dg, "j", 0, DIAG_ERROR);
-    setenv("DCACHE_FAILPOINTS", "put=error", 1);
-    CU_ASSERT_EQUAL(diag_failpoint(&dg, "put"), DCACHE_OK);
+    setenv("DCACHE_FAILPOINTS", "slot.open=error", 1);
+    CU_ASSERT_EQUAL(diag_failpoint(&dg, "slot.open"), DCACHE_OK);
     unsetenv("DCACHE_FAILPOINTS");
 }
 
@@ -345,6 +382,8 @@ int main(void)
 #ifdef DCACHE_FAILPOINTS
         {"failpoint: actions", test_failpoint_actions},
         {"failpoint: rank and hit", test_failpoint_rank_and_hit},
+        {"failpoint: bytes that go by", test_failpoint_data},
+        {"failpoint: what was done is on record", test_failpoint_log},
         {"failpoint: kill", test_failpoint_kill},
         {"failpoint: bad entries", test_failpoint_bad_entries},
         {"failpoint: sixteen and no more", test_failpoint_many},

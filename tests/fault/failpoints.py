@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Every failpoint of io/failpoints.h with every action that makes sense there.
+
+What is looked at each time: the call comes to the same status on every rank, the step before is there, the next call
+works, a restart has the right bytes, nothing hangs. Errors and spoilt bytes are tried one after the other in one run,
+kills in runs of their own, each of which starts with the restart after the kill before. A failpoint of the list that no
+case here reaches is a failure.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from lives import Job
+
+RANKS = 3
+MUST_FAIL, MAY_FAIL, MUST_WORK = "must fail", "may fail", "must work"
+
+# name: scenario, rank where it happens (None: all), what an error there means for the call.
+MATRIX = {
+    "store.open": ("open", 1, MUST_FAIL),
+    "store.lock": ("open", 1, MUST_FAIL),
+    "store.sync": ("device", 1, MUST_FAIL),
+    "store.read": ("restart", 1, MAY_FAIL),
+    "store.write": ("open", None, MAY_FAIL),
+    "store.replace": ("open", None, MAY_FAIL),
+    "slot.open": ("save", 1, MUST_FAIL),
+    "slot.create": ("save", 1, MUST_FAIL),
+    "slot.allocate": ("save", 1, MUST_FAIL),
+    "slot.sync": ("device", 1, MUST_FAIL),
+    "slot.rename": ("back", 1, MUST_FAIL),
+    "slot.remove": ("open one-sided", 1, MUST_WORK),
+    "ssd.copy": ("both", 1, MUST_WORK),
+    "ssd.write": ("both", 1, MUST_WORK),
+    "ssd.header": ("both", 1, MUST_WORK),
+    "checkpoint.begin": ("save", 1, MUST_FAIL),
+    "checkpoint.stage": ("save", 1, MUST_FAIL),
+    "checkpoint.data": ("save", 1, MUST_WORK),
+    "checkpoint.header": ("save", 1, MUST_FAIL),
+    "checkpoint.agreed": ("save", 1, MUST_WORK),
+    "replicate.put": ("save", 1, MUST_FAIL),
+    "replicate.flush": ("begin", 1, MUST_FAIL),
+    "transport.attach": ("save two-sided", 1, MUST_FAIL),
+    "restart.survey": ("restart", 1, MUST_FAIL),
+    "restart.assemble": ("restart", 1, MAY_FAIL),
+    "restart.header": ("restart", 1, MAY_FAIL),
+    "restart.adopt": ("restart", 1, MUST_FAIL),
+    "resync.start": ("restart", 1, MUST_WORK),
+    "fanin.read": ("restart", 0, MAY_FAIL),
+    "drain.begin": ("drain", None, MAY_FAIL),
+    "drain.read": ("drain", None, MAY_FAIL),
+    "drain.shard": ("drain", None, MAY_FAIL),
+    "drain.part": ("drain", None, MAY_FAIL),
+    "drain.manifest": ("drain", None, MAY_FAIL),
+    "object_file_write": ("drain", None, MAY_FAIL),
+    "object_file_commit": ("drain", None, MAY_FAIL),
+    "object_file_read": ("objects", 1, MAY_FAIL),
+    "object_azure_block": ("azure", None, MAY_FAIL),
+    "object_azure_commit": ("azure", None, MAY_FAIL),
+    "http.request": ("azure", None, MAY_FAIL),
+    "http.body": ("azure", None, MAY_FAIL),
+    "tool.drain": ("tool drain", None, MUST_FAIL),
+    "tool.verify": ("tool verify", None, MUST_FAIL),
+    "MPI_Allgather": ("open", 1, MUST_FAIL),
+    "MPI_Allgatherv": ("restart", 1, MUST_FAIL),
+    "MPI_Allreduce": ("save", 1, MUST_FAIL),
+    "MPI_Bcast": ("open", 1, MUST_FAIL),
+    "MPI_Scatter": ("objects", 1, MUST_FAIL),
+    "MPI_Waitall": ("save", 1, MUST_FAIL),
+    "MPI_Win_create": ("save one-sided", 1, MUST_FAIL),
+    "MPI_Win_lock_all": ("save one-sided", 1, MUST_FAIL),
+    "MPI_Put": ("save one-sided", 1, MUST_FAIL),
+    "MPI_Win_flush": ("save one-sided", 1, MUST_FAIL),
+    "MPI_Isend": ("save two-sided", 1, MUST_FAIL),
+    "MPI_Irecv": ("save two-sided", 1, MUST_FAIL),
+}
+
+
+def read_registry():
+    """name: set of actions, from the header."""
+    with open(os.path.join(os.environ["TEST_SOURCE_DIR"], "io/failpoints.h"), encoding="utf-8") as header:
+        text = header.read()
+    groups = {"FAILPOINT_" + word: {word.lower()} for word in ("ERROR", "ENOSPC", "KILL", "DELAY", "CORRUPT", "SHORT")}
+    for name, value in re.findall(r"^#define (FAILPOINT_[A-Z]+)\s+\((.*)\)$", text, re.M):
+        groups[name] = set().union(*(groups[word] for word in value.split(" | ")))
+    return {name: set().union(*(groups[word] for word in value.split(" | ")))
+            for name, value in re.findall(r'^    X\("([^"]+)", ([A-Z_ |]+)\)', text, re.M)}
+
+
+class Matrix:
+    def __init__(self, directory):
+        self.directory, self.jobs, self.failures, self.cases = directory, {}, [], 0
+        self.log = os.path.join(directory, "reached")
+        self.step = 0
+
+    def job_for(self, scenario):
+        """Jobs that differ in options; each goes on from case to case."""
+        kind, _, transport = scenario.partition(" ")
+        place = {"both": "both", "device": "ssd", "azure": "azure"}.get(kind, "memory") + transport
+        if place not in self.jobs:
+            job = Job(os.path.join(self.directory, place), RANKS, 1)
+            job.environment = {"DCACHE_FAILPOINTS_LOG": self.log, "DCACHE_LOG": "error", "DCACHE_STORE_TIMEOUT": "2s"}
+            if transport:
+                job.environment["DCACHE_TRANSPORT"] = transport
+            if kind in ("both", "device"):
+                job.environment.update(DCACHE_TIER={"both": "both", "device": "ssd"}[kind], DCACHE_SSD_STORE=job.ssd)
+            if kind == "azure":
+                job.environment["DCACHE_STORE"] = os.environ["TEST_AZURE_URL"]
+            self.jobs[place] = job
+        return self.jobs[place]
+
+    def next_step(self):
+        self.step += 1
+        return self.step
+
+    # --- Scripts -----------------------------------------------------------------------------------------------------
+
+    def before(self, job, kind):
+        """Up to the call that is struck, and that call. All of it begins with a restart from what the case before has
+        left. After it one slot of the ring fits, and the other one has to be made, which is where much can fail."""
+        first, second = self.next_step(), self.next_step()
+        begin, memory = ["open", "restart"], f"{job.memory}/{job.job}"
+        if kind not in ("save", "device", "both"):
+            begin.append(job.take(first))
+        durable = [f"wait {first} 3"]
+        if kind == "open":
+            return begin + ["close"], ["open"]
+        if kind == "restart":
+            return begin + durable + ["close", f"sh rm -f {memory}/node-*/own-0-*", "open"], ["restart"]
+        if kind == "objects":
+            return begin + durable + ["close", f"sh rm -rf {memory}", "open"], ["restart"]
+        if kind == "back":
+            third = self.next_step()
+            more = [job.take(second), f"wait {second} 3", job.take(third), f"wait {third} 3"]
+            return begin + durable + more, [f"restart {first}"]
+        if kind == "begin":
+            return begin, [job.take(second, "begin"), f"wait {second} 2"]
+        if kind in ("drain", "azure"):
+            return begin, [job.take(second), f"wait {second} 3"]
+        if kind == "both":
+            return begin, [job.take(second), f"test {second}", "close"]
+        return begin, [job.take(second)]
+
+    @staticmethod
+    def entry(name, action, rank):
+        value = {"delay": "delay:50"}.get(action, action)
+        return f"{name}={value}" + ("" if rank is None else f"@{rank}")
+
+    def case_lines(self, job, name, action):
+        scenario, rank, _ = MATRIX[name]
+        before, struck = self.before(job, scenario.split()[0])
+        after = ["say after", "env DCACHE_FAILPOINTS"]
+        return ([f"say case {name} {action}"] + before + [f"env DCACHE_FAILPOINTS {self.entry(name, action, rank)}"] +
+                struck + after + (["close"] if struck[-1] != "close" else []))
+
+    # --- Runs --------------------------------------------------------------------------------------------------------
+
+    def run_together(self, scenario, cases):
+        """Errors, delays and spoilt bytes: all cases of a scenario in one life."""
+        job = self.job_for(scenario)
+        lines = [line for name, action in cases for line in self.case_lines(job, name, action)]
+        job.live(lines)
+        self.cases += len(cases)
+        self.look_at_calls(job, cases)
+        self.collect(job, f"{scenario}: {cases}")
+
+    def look_at_calls(self, job, cases):
+        """The struck calls, between their "env" and "say after": did they fail where they must?"""
+        with open(os.path.join(job.directory, f"life-{job.lives}.log.0"), encoding="utf-8") as log:
+            parts = log.read().split("> say case ")[1:]
+        for (name, action), part in zip(cases, parts):
+            struck = part.partition("< 0 env DCACHE_FAILPOINTS " + name)[2].partition("> say after")[0]
+            statuses = [int(status) for status in re.findall(r"^< (-?\d+)", struck, re.M)]
+            if not statuses:
+                self.failures.append(f"{name}={action}: the call was not made")
+            expected = MATRIX[name][2]
+            if action in ("error", "enospc") and expected == MUST_FAIL and min(statuses, default=0) >= 0:
+                self.failures.append(f"{name}={action}: no call failed: {statuses}")
+            if (expected == MUST_WORK or action == "delay") and min(statuses, default=0) < 0:
+                self.failures.append(f"{name}={action}: a call failed: {struck}")
+
+    def run_kill(self, name):
+        scenario, rank, _ = MATRIX[name]
+        job = self.job_for(scenario)
+        before, struck = self.before(job, scenario.split()[0])
+        ended = job.live(before + [f"env DCACHE_FAILPOINTS {self.entry(name, 'kill', rank)}"] + struck + ["close"])
+        if scenario.split()[0] == "objects" or name == "MPI_Scatter":
+            job.lost_all_nodes()
+        self.cases += 1
+        if ended:
+            self.failures.append(f"{name}=kill: it lives")
+        self.collect(job, f"{name}=kill")
+
+    def run_tool(self, name, action):
+        """The tool reports, and does the same without a fault the next time."""
+        job = self.job_for("save")
+        command = [os.path.join(job.bin, "dcache"), name.split(".")[1], "--job", job.job, "--memory-store", job.memory]
+        environment = job.settings()
+        environment["DCACHE_FAILPOINTS"] = self.entry(name, action, None)
+        status = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60).returncode
+        environment["DCACHE_FAILPOINTS"] = ""
+        again = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+        self.cases += 1
+        if status != {"error": 1, "kill": -9, "delay": 0}[action]:
+            self.failures.append(f"{name}={action}: status {status}")
+        if again.returncode != 0:
+            self.failures.append(f"{name}={action}: the next time: {again.stdout} {again.stderr}")
+
+    def collect(self, job, what):
+        self.failures += [f"{what}: {kind}: {text}" for kind, text in job.faults]
+        job.faults.clear()
+
+    def finish(self, wanted):
+        for job in self.jobs.values():
+            job.live(["open", "restart", job.take(self.next_step()), job.take(self.next_step()), "close"])
+            self.collect(job, "in the end")
+            job.judge_files()
+            self.collect(job, "in the end")
+        with open(self.log, encoding="utf-8") as log:
+            reached = {tuple(line.split()[:2]) for line in log}
+        for name, action in wanted:
+            if (name, action.replace("delay", "delay:")) not in reached:
+                self.failures.append(f"{name}={action} was never reached")
+
+
+def main():
+    registry = read_registry()
+    only = sys.argv[2:] or [name for name in registry if "TEST_AZURE_URL" in os.environ or MATRIX[name][0] != "azure"]
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    os.makedirs(sys.argv[1])
+    matrix = Matrix(sys.argv[1])
+    wanted = [(name, action) for name in only for action in sorted(registry[name])]
+    together = {}
+    for name, action in wanted:
+        scenario = MATRIX[name][0]
+        if not scenario.startswith("tool") and action != "kill":
+            together.setdefault(scenario, []).append((name, action))
+    for scenario, cases in together.items():
+        matrix.run_together(scenario, cases)
+    for name, action in wanted:
+        if not MATRIX[name][0].startswith("tool") and action == "kill":
+            matrix.run_kill(name)
+    for name, action in wanted:
+        if MATRIX[name][0].startswith("tool"):
+            matrix.run_tool(name, action)
+    matrix.finish(wanted)
+    print("\n".join(matrix.failures))
+    print(f"{len(only)} of {len(registry)} failpoints, {matrix.cases} cases, {len(matrix.failures)} failures")
+    return 1 if matrix.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
