@@ -188,6 +188,8 @@ static dcache_status_t send_whole(struct put *put, struct diag *dg, struct block
     struct http_response response;
     struct azure_call call = azure_call_make(put->store, "PUT", "store", put->key);
     dcache_status_t status = read_block(put, dg, block);
+    if (status == DCACHE_OK)
+        status = diag_failpoint_data(dg, "object_azure_whole", block->buffer, &block->bytes);
     if (status != DCACHE_OK)
         return status;
     set_body(&call, block);
@@ -232,9 +234,8 @@ static dcache_status_t send_block(struct put *put, struct diag *dg, struct block
     struct http_response response;
     struct azure_call call = azure_call_make(put->store, "PUT", "store a block of", put->key);
     dcache_status_t status = read_block(put, dg, block);
-    if (status != DCACHE_OK)
-        return status;
-    status = diag_failpoint_data(dg, "object_azure_block", block->buffer, &block->bytes);
+    if (status == DCACHE_OK)
+        status = diag_failpoint_data(dg, "object_azure_block", block->buffer, &block->bytes);
     if (status != DCACHE_OK)
         return status;
     make_block_id(put, block->index, id);

@@ -109,6 +109,9 @@ static dcache_status_t consider(struct diag *dg, void *context, const char *name
     dcache_status_t status = read_entry(&quiet, store, &entry);
     if (status == DCACHE_OK)
         return add_entry(dg, list, &entry);
+    if (status ==
+        DCACHE_ERR_FORMAT) /* of a newer dcache, and good: without it, older steps would look like the newest */
+        return diag_fail(dg, status, "%s/%s: %s", store->path, name, quiet.text);
     diag_log(dg, DIAG_DEBUG, "left out %s/%s: %s", store->path, name,
              quiet.text[0] != '\0' ? quiet.text : "it was never written");
     return DCACHE_OK;

@@ -60,6 +60,7 @@ enum failpoint_action {
     X("object_file_write", FAILPOINT_WRITE | FAILPOINT_DATA) /* file://: a block is about to be written */             \
     X("object_file_commit", FAILPOINT_WRITE)   /* file://: all is written, the file has no name yet */                 \
     X("object_file_read", FAILPOINT_BYTES)     /* file://: a range has been read */                                    \
+    X("object_azure_whole", FAILPOINT_BYTES)   /* a small object is about to be sent */                                \
     X("object_azure_block", FAILPOINT_BYTES)   /* a block is about to be sent */                                       \
     X("object_azure_commit", FAILPOINT_STEP)   /* all blocks are sent, the list is not */                              \
     X("http.request", FAILPOINT_STEP)          /* a request is about to be made: error is one of the network */        \

@@ -115,6 +115,7 @@ dcache_status_t slot_rename(struct diag *dg, const struct node_store *store, enu
 
 /**
  * List the slots of a store whose fixed header can be believed (others are left out, with a debug line).
+ * DCACHE_ERR_FORMAT when there is one of a newer dcache.
  * @param entries  malloc'ed, sorted by sequence (newest first), rank, kind; the caller's
  */
 dcache_status_t node_store_catalog(struct diag *dg, const struct node_store *store, struct catalog_entry **entries,

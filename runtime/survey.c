@@ -82,7 +82,12 @@ static dcache_status_t list_stores(dcache_t *dc, const struct survey *survey, st
     for (uint32_t s = 0; s < survey->store_count && dc->world.node_rank == 0; s++) {
         struct catalog_entry *entries = NULL;
         size_t count = 0;
-        if (node_store_catalog(&dc->diag, &survey->stores[s], &entries, &count) != DCACHE_OK) {
+        dcache_status_t listed = node_store_catalog(&dc->diag, &survey->stores[s], &entries, &count);
+        if (listed == DCACHE_ERR_FORMAT) {
+            free(all);
+            return listed;
+        }
+        if (listed != DCACHE_OK) {
             diag_log(&dc->diag, DIAG_WARNING, "left out: %s", dc->diag.text);
             continue;
         }

@@ -56,8 +56,9 @@ MATRIX = {
     "object_file_write": ("drain", None, MAY_FAIL),
     "object_file_commit": ("drain", None, MAY_FAIL),
     "object_file_read": ("objects", 1, MAY_FAIL),
-    "object_azure_block": ("azure", None, MAY_FAIL),
-    "object_azure_commit": ("azure", None, MAY_FAIL),
+    "object_azure_whole": ("azure", None, MAY_FAIL),
+    "object_azure_block": ("blocks", None, MAY_FAIL),
+    "object_azure_commit": ("blocks", None, MAY_FAIL),
     "http.request": ("azure", None, MAY_FAIL),
     "http.body": ("azure", None, MAY_FAIL),
     "tool.drain": ("tool drain", None, MUST_FAIL),
@@ -97,16 +98,18 @@ class Matrix:
     def job_for(self, scenario):
         """Jobs that differ in options; each goes on from case to case."""
         kind, _, transport = scenario.partition(" ")
-        place = {"both": "both", "device": "ssd", "azure": "azure"}.get(kind, "memory") + transport
+        place = {"both": "both", "device": "ssd", "azure": "azure", "blocks": "blocks"}.get(kind, "memory") + transport
         if place not in self.jobs:
-            job = Job(os.path.join(self.directory, place), RANKS, 1)
+            job = Job(os.path.join(self.directory, place), RANKS, 1, job=place)
             job.environment = {"DCACHE_FAILPOINTS_LOG": self.log, "DCACHE_LOG": "error", "DCACHE_STORE_TIMEOUT": "2s"}
             if transport:
                 job.environment["DCACHE_TRANSPORT"] = transport
             if kind in ("both", "device"):
                 job.environment.update(DCACHE_TIER={"both": "both", "device": "ssd"}[kind], DCACHE_SSD_STORE=job.ssd)
-            if kind == "azure":
+            if kind in ("azure", "blocks"):
                 job.environment["DCACHE_STORE"] = os.environ["TEST_AZURE_URL"]
+            if kind == "blocks": # more than a block of 8 MiB
+                job.preamble = ["words 1200000"]
             self.jobs[place] = job
         return self.jobs[place]
 
@@ -136,7 +139,7 @@ class Matrix:
             return begin + durable + more, [f"restart {first}"]
         if kind == "begin":
             return begin, [job.take(second, "begin"), f"wait {second} 2"]
-        if kind in ("drain", "azure"):
+        if kind in ("drain", "azure", "blocks"):
             return begin, [job.take(second), f"wait {second} 3"]
         if kind == "both":
             return begin, [job.take(second), f"test {second}", "close"]
@@ -226,7 +229,7 @@ class Matrix:
 
 def main():
     registry = read_registry()
-    only = sys.argv[2:] or [name for name in registry if "TEST_AZURE_URL" in os.environ or MATRIX[name][0] != "azure"]
+    only = sys.argv[2:] or [name for name in registry if "TEST_AZURE_URL" in os.environ or MATRIX[name][0] not in ("azure", "blocks")]
     shutil.rmtree(sys.argv[1], ignore_errors=True)
     os.makedirs(sys.argv[1])
     matrix = Matrix(sys.argv[1])

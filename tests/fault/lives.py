@@ -28,7 +28,7 @@ class Attempt:
         self.level = 0        # the highest that any rank was told
         self.losses = 0       # of nodes, since REPLICATED was told last
         self.failed = False   # told so on every rank: the step does not exist
-        self.excused = False  # its bytes were spoilt on purpose, in all copies: it need not be there
+        self.excused = False  # it need not be there: spoilt on purpose in all copies, given up, its slot taken
 
     def must_survive(self):
         if self.excused:
@@ -51,6 +51,8 @@ class Job:
         self.next_tag = 1
         self.current, self.last_step = {}, 0 # step: the attempt that a level of it is about
         self.kills = 0
+        self.preamble = [] # of each script
+        self.wrapper = [] # in front of the program
         self.deadline_s = 120 * float(os.environ.get("FAULT_PATIENCE", "1"))
         os.makedirs(directory, exist_ok=True)
 
@@ -83,8 +85,8 @@ class Job:
         self.lives += 1
         base = os.path.join(self.directory, f"life-{self.lives}")
         with open(base + ".script", "w", encoding="utf-8") as script:
-            script.write("\n".join(lines) + "\n")
-        command = ["mpirun", "-np", str(self.ranks), os.path.join(self.bin, "program_script"), base + ".script",
+            script.write("\n".join(self.preamble + lines) + "\n")
+        command = ["mpirun", "-np", str(self.ranks), *self.wrapper, os.path.join(self.bin, "program_script"), base + ".script",
                    base + ".log"]
         with open(base + ".out", "wb") as output:
             process = subprocess.Popen(command, env=self.settings(), stdin=subprocess.DEVNULL, stdout=output,
@@ -146,6 +148,7 @@ class Job:
 
     def judge(self, logs, ended):
         steps = [commands_of(log) for log in logs]
+        self.limited = False # by "limit": restarts may fail
         failpoints = ""
         for i in range(max((len(s) for s in steps), default=0)):
             here = [s[i] if i < len(s) else None for s in steps]
@@ -155,6 +158,8 @@ class Job:
                 return self.fault("wrong", f"life {self.lives}: the ranks are at different commands: {line}")
             if words[0] == "env" and words[1] == "DCACHE_FAILPOINTS":
                 failpoints = words[2] if len(words) > 2 else ""
+            if words[0] == "limit":
+                self.limited = not words[2].startswith("-")
             statuses = [c["status"] for c in here if c and c["status"] is not None]
             if words[0] in COLLECTIVE and len(set(statuses)) > 1:
                 self.fault("wrong", f"life {self.lives}: {line}: statuses {statuses}")
@@ -167,6 +172,7 @@ class Job:
     def learn(self, words, statuses, everyone, here, failpoints):
         status = statuses[0] if statuses else None
         if words[0] in ("take", "begin"):
+            self.let_go_of_older()
             attempt = Attempt(int(words[1]), int(words[2]), len(self.attempts))
             self.attempts[attempt.tag] = attempt
             attempt.failed = everyone and status != OK
@@ -185,6 +191,13 @@ class Job:
         elif words[0] == "restart":
             self.judge_restart(words, status, here, failpoints)
 
+    def let_go_of_older(self):
+        """A new attempt may take any slot but that of the newest step that is there, whatever levels others have."""
+        told = [a for a in self.attempts.values() if a.level > 0 and not a.excused and not a.failed]
+        newest = max((a.order for a in told), default=0)
+        for attempt in told:
+            attempt.excused = attempt.level < DURABLE and attempt.order < newest
+
     def raise_level(self, step, level):
         attempt = self.current.get(self.last_step if step == "last" else int(step))
         if attempt is None:
@@ -201,7 +214,7 @@ class Job:
         if any(c and c["although"] for c in here):
             self.fault("wrong", f"{where}: the memory was written although the restart failed")
         if not restored:
-            if status is not None and need is not None and not failpoints and len(words) == 1:
+            if status is not None and need is not None and not failpoints and not self.limited and len(words) == 1:
                 text = next((c["text"] for c in here if c and c["text"]), "")
                 self.fault("lost", f"{where}: status {status}, and step {need.step} (tag {need.tag}) was reported: {text}")
             return
@@ -227,6 +240,7 @@ class Job:
     def judge_process(self, logs):
         for rank, log in enumerate(logs):
             seen = [tuple(int(n) for n in line.split()[1:]) for line in log if line.startswith("process ")]
+            seen = [one for one in seen if one[0] > 0] # it could look
             if len(seen) > 2 and (seen[-1][0] > seen[1][0] + 2 or seen[-1][1] > seen[1][1] + 1):
                 self.fault("leaked", f"life {self.lives}, rank {rank}: descriptors, threads, KiB after closing: "
                                      f"{seen[1]}, later {seen[-1]}")

@@ -366,7 +366,7 @@ int main(int argc, char **argv)
     putenv(failpoints);
     snprintf(path, sizeof path, "%s.%d", argc > 2 ? argv[2] : "", p.rank);
     p.log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    p.room = 1 << 18;
+    p.room = 1 << 21;
     p.word_count = 150000; /* two chunks, the second not whole */
     p.words = calloc(p.room, sizeof *p.words);
     if (argc != 3 || p.log < 0 || p.words == NULL || !read_script(&p, argv[1])) {

@@ -1,5 +1,7 @@
 /* io/catalog.c: what is in a node store, as far as it can be believed. */
+#include "io/crc64.h"
 #include "io/node_store.h"
+#include "io/shard_layout.h"
 #include "shard_sample.h"
 #include "store_fixture.h"
 #include "unit.h"
@@ -111,16 +113,22 @@ static void test_catalog_misplaced(void)
     node_store_close(&store);
 }
 
+static uint64_t slot_bytes(const struct node_store *store, const char *name)
+{
+    struct stat status = {0};
+    CU_ASSERT_EQUAL(fstatat(store->dir_fd, name, &status, 0), 0);
+    return (uint64_t)status.st_size;
+}
+
 /* One wrong byte anywhere in the fixed part, and the slot is not listed. */
 static void test_catalog_torn(void)
 {
     struct node_store store;
     struct slot slot = {0};
-    struct stat status;
     fixture_open(&store);
     put_shard(&store, 0, 0, 1, 1);
-    CU_ASSERT_EQUAL(fstatat(store.dir_fd, "own-0-0.h5", &status, 0), 0);
-    fixture_expect(slot_open(fixture_diag(), &store, SLOT_OWN, 0, 0, (uint64_t)status.st_size, &slot), DCACHE_OK, NULL);
+    fixture_expect(slot_open(fixture_diag(), &store, SLOT_OWN, 0, 0, slot_bytes(&store, "own-0-0.h5"), &slot),
+                   DCACHE_OK, NULL);
     unsigned char *bytes = slot.base;
     size_t listed = 0;
     for (size_t i = 0; i < SHARD_FIXED_BYTES; i++) {
@@ -144,6 +152,32 @@ static void test_catalog_torn(void)
     CU_ASSERT_EQUAL(entries[0].state, SHARD_WRITING);
     fixture_expect(slot_verify(fixture_diag(), &store, &entries[0], &bad), DCACHE_ERR_CORRUPT, "never completed");
     free(entries);
+    slot_close(&slot);
+    node_store_close(&store);
+}
+
+/* A newer version's slot is no damaged one: left out in silence, an older step would pass for the newest. */
+static void test_catalog_newer(void)
+{
+    struct node_store store;
+    struct slot slot = {0};
+    struct catalog_entry *entries = NULL;
+    size_t count = 0;
+    fixture_open(&store);
+    put_shard(&store, 0, 0, 1, 1);
+    put_shard(&store, 1, 0, 1, 1);
+    fixture_expect(slot_open(fixture_diag(), &store, SLOT_OWN, 1, 0, slot_bytes(&store, "own-1-0.h5"), &slot),
+                   DCACHE_OK, NULL);
+    unsigned char *bytes = slot.base;
+    memset(bytes + SHARD_AT_VERSION, 0, 4);
+    bytes[SHARD_AT_VERSION] = 99;
+    memset(bytes + SHARD_AT_FIXED_CRC, 0, SHARD_DIGEST_BYTES);
+    uint64_t digest = crc64_update(0, bytes, SHARD_FIXED_BYTES);
+    for (size_t i = 0; i < SHARD_DIGEST_BYTES; i++)
+        bytes[SHARD_AT_FIXED_CRC + i] = (unsigned char)(digest >> 8 * i);
+    fixture_expect(node_store_catalog(fixture_diag(), &store, &entries, &count), DCACHE_ERR_FORMAT,
+                   "own-1-0.h5: the shard has format version 99");
+    CU_ASSERT_PTR_NULL(entries);
     slot_close(&slot);
     node_store_close(&store);
 }
@@ -191,6 +225,7 @@ int main(void)
         {"catalog", test_catalog},
         {"catalog: what is not where it belongs", test_catalog_misplaced},
         {"catalog: torn header", test_catalog_torn},
+        {"a slot of a newer version", test_catalog_newer},
         {"verify", test_verify},
     };
     return unit_main("catalog", cases, UNIT_COUNT(cases));
