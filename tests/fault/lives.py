@@ -53,7 +53,7 @@ class Job:
         self.kills = 0
         self.preamble = [] # of each script
         self.wrapper = [] # in front of the program
-        self.deadline_s = 120 * float(os.environ.get("FAULT_PATIENCE", "1"))
+        self.deadline_s = 240 * float(os.environ.get("FAULT_PATIENCE", "1"))
         os.makedirs(directory, exist_ok=True)
 
     # --- What the script of a life is made of ------------------------------------------------------------------------

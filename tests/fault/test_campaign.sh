@@ -1,6 +1,6 @@
 #!/bin/bash
 # Some random runs of the crash campaign, judged by its oracle; and the oracle notices when it is lied to.
-# timeout: 600
+# timeout: 900
 #
 # CAMPAIGN_SEED (random; printed) and CAMPAIGN_RUNS (20) choose what happens.
 set -u

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Every failpoint with every action that makes sense there: failpoints.py, with an Azurite where there can be one.
-# timeout: 600
+# timeout: 900
 set -u
 "$TEST_BUILD_DIR/bin/dcache" help >/dev/null || exit 1
 if ! grep -q 'DCACHE_FAILPOINTS:BOOL=ON' "$TEST_BUILD_DIR/CMakeCache.txt"; then
