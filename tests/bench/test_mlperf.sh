@@ -1,5 +1,5 @@
 #!/bin/bash
-# timeout: 500
+# timeout: 600
 # mlperf-checkpoint, run tiny: files and bytes of all models against the workload's table and against a second program's
 # arithmetic, the layout of the results, every sum computed again, the load generator killed and launched again, and bad
 # input. Times are not looked at.
