@@ -1,4 +1,5 @@
 #!/bin/bash
+# timeout: 400
 # No shell script, whatever its name, has anything that shellcheck finds.
 set -u
 # shellcheck source=tests/tools/sources.sh
