@@ -276,8 +276,11 @@ static bool is_token_host(const char *text)
 {
     static const char *const plain[] = {"http://127.0.0.1:", "http://localhost:", "http://169.254.169.254"};
     bool good = strncmp(text, "https://", 8) == 0;
-    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
-        good |= strncmp(text, plain[i], strlen(plain[i])) == 0;
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+        size_t length = strlen(plain[i]);
+        bool whole = plain[i][length - 1] == ':' || strchr(":/", text[strnlen(text, length)]) != NULL; /* or '\0' */
+        good |= strncmp(text, plain[i], length) == 0 && whole;
+    }
     return good && is_endpoint(text);
 }
 

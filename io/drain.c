@@ -299,7 +299,7 @@ static dcache_status_t keep_own_part(struct drain *drain)
     char *text = NULL;
     size_t bytes = 0;
     struct manifest own = {.shards = NULL};
-    manifest_part_key(key, drain->request->job, drain->request->set.step, drain->request->drainer);
+    manifest_part_key(key, drain->request->job, &drain->request->set, drain->request->drainer);
     dcache_status_t status = object_store_get_bytes(drain->store, drain->dg, key, MANIFEST_BYTES_MAX, &text, &bytes);
     if (status == DCACHE_NOT_FOUND)
         return DCACHE_OK;
@@ -322,7 +322,7 @@ static dcache_status_t keep_own_part(struct drain *drain)
 static bool own_part_is_listed(const struct drain *drain)
 {
     char key[OBJECT_KEY_MAX];
-    manifest_part_key(key, drain->request->job, drain->request->set.step, drain->request->drainer);
+    manifest_part_key(key, drain->request->job, &drain->request->set, drain->request->drainer);
     for (size_t i = 0; i < drain->objects.part_count; i++) {
         if (strcmp(drain->objects.parts[i], key) == 0)
             return true;

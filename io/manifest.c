@@ -20,9 +20,11 @@ void manifest_key(char *key, const char *job, uint64_t step)
     snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/manifest.json", job, step);
 }
 
-void manifest_part_key(char *key, const char *job, uint64_t step, const char *drainer)
+/* With the sequence in it: whoever removes the parts of an earlier attempt at the step must not meet, under the same
+ * key, the part that this attempt's drainer has just put (docs/model.md). */
+void manifest_part_key(char *key, const char *job, const struct shard_set *set, const char *drainer)
 {
-    snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/part-%s.json", job, step, drainer);
+    snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/part-%s-%" PRIu64 ".json", job, set->step, drainer, set->sequence);
 }
 
 void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank)
@@ -296,7 +298,7 @@ dcache_status_t manifest_commit(struct diag *dg, struct object_store *store, con
     struct step_objects objects;
     dcache_status_t status = DCACHE_OK;
     bool found = false;
-    manifest_part_key(key, part->job, part->set.step, part->drainer);
+    manifest_part_key(key, part->job, &part->set, part->drainer);
     if (part->shard_count > 0)
         status = put_document(dg, store, key, part, OBJECT_REPLACE);
     if (status == DCACHE_OK)

@@ -2,7 +2,7 @@
  * Names and JSON documents in the object store:
  *
  *   <job>/<step>/shard-<rank>.h5     a shard image
- *   <job>/<step>/part-<drainer>.json which shards one drainer has stored, with sizes and digests
+ *   <job>/<step>/part-<drainer>-<sequence>.json  which shards one drainer has stored, with sizes and digests
  *   <job>/<step>/manifest.json       all shards of the step; its presence makes the step DURABLE; never replaced
  *
  * Parts and manifest are the same document (docs/formats.md); digests are 16 hexadecimal digits in a string. Readers
@@ -34,7 +34,7 @@ struct manifest {
 /** Object keys; `key` has OBJECT_KEY_MAX bytes. */
 void manifest_step_prefix(char *key, const char *job, uint64_t step);
 void manifest_key(char *key, const char *job, uint64_t step);
-void manifest_part_key(char *key, const char *job, uint64_t step, const char *drainer);
+void manifest_part_key(char *key, const char *job, const struct shard_set *set, const char *drainer);
 void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank);
 
 /** Text of a part or manifest; malloc'ed, the caller's. */

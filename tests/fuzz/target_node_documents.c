@@ -1,4 +1,5 @@
-/* plan.json and run.json of a node store; the first byte says which. */
+/* mutations: 2000
+ * plan.json and run.json of a node store; the first byte says which. */
 #include "fuzz.h"
 
 #include "io/drain.h"

@@ -189,7 +189,7 @@ static void test_two_drainers(void)
         CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK); /* nothing left to do */
         CU_ASSERT_TRUE(durable);
         CU_ASSERT_EQUAL(world.control.bytes_stored, before);
-        CU_ASSERT_FALSE(has_object(&world, "job/100/part-r1.json"));
+        CU_ASSERT_FALSE(has_object(&world, "job/100/part-r1-4.json"));
         teardown(&world);
     }
 }
@@ -234,7 +234,7 @@ static void test_found_stored(void)
     CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK);
     CU_ASSERT_TRUE(durable);
     CU_ASSERT_EQUAL(world.control.shards_stored, 4); /* 1 and 2 were not stored again */
-    CU_ASSERT(has_object(&world, "job/100/part-r1.json"));
+    CU_ASSERT(has_object(&world, "job/100/part-r1-4.json"));
     check_durable(&world);
     teardown(&world);
 }
@@ -355,7 +355,7 @@ static void test_junk_in_the_step(void)
     dg.threshold = DIAG_ERROR;
     put_text(&world, "job/100/part-x.json", "{\"format\":");
     put_text(&world, "job/100/part-y.json", "");
-    put_text(&world, "job/100/part-r0.json", "[[[[[[");
+    put_text(&world, "job/100/part-r0-4.json", "[[[[[[");
     put_text(&world, "job/100/shard-0.h5", "not a shard");
     put_text(&world, "job/100/shard-9.h5", "no such rank");
     put_text(&world, "job/100/notes.txt", "?");
@@ -404,8 +404,8 @@ static void test_no_mix_of_attempts(void)
     write_shards(&world);
     CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 1, &durable), DCACHE_OK); /* replaces what r0's part tells of */
     CU_ASSERT_FALSE(durable);
-    CU_ASSERT_FALSE(has_object(&world, "job/100/part-r0.json"));
-    CU_ASSERT_FALSE(has_object(&world, "job/100/part-r2.json"));
+    CU_ASSERT_FALSE(has_object(&world, "job/100/part-r0-2.json"));
+    CU_ASSERT_FALSE(has_object(&world, "job/100/part-r2-2.json"));
 
     write_shards(&older); /* now finish the older one: its ranks 0 to 2 have to be stored again */
     CU_ASSERT_EQUAL(drain_ranks(&older, "r2", 3, 1, &durable), DCACHE_OK);

@@ -62,8 +62,12 @@ static void test_keys(void)
     CU_ASSERT_STRING_EQUAL(key, "a.b/12/");
     manifest_key(key, "a.b", DCACHE_STEP_MAX);
     CU_ASSERT_STRING_EQUAL(key, "a.b/9223372036854775807/manifest.json");
-    manifest_part_key(key, "a.b", 0, "r12");
-    CU_ASSERT_STRING_EQUAL(key, "a.b/0/part-r12.json");
+    struct shard_set set = {.step = 0, .sequence = 9, .world_size = 1};
+    manifest_part_key(key, "a.b", &set, "r12");
+    CU_ASSERT_STRING_EQUAL(key, "a.b/0/part-r12-9.json");
+    set.sequence++; /* another attempt's part is another object: removing one never removes the other */
+    manifest_part_key(key, "a.b", &set, "r12");
+    CU_ASSERT_STRING_EQUAL(key, "a.b/0/part-r12-10.json");
     manifest_shard_key(key, "a.b", 7, 4294967294u);
     CU_ASSERT_STRING_EQUAL(key, "a.b/7/shard-4294967294.h5");
 }
@@ -425,9 +429,9 @@ static void test_commit_believes_its_eyes(void)
     one.crc ^= 1;
     CU_ASSERT_EQUAL(manifest_commit(&dg, store, &liar, &durable), DCACHE_ERR_CORRUPT);
     CU_ASSERT_FALSE(durable);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "part-liar.json"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "part-r0.json"));
-    CU_ASSERT_EQUAL(store->ops->remove(store, &dg, "job/5/part-liar.json"), DCACHE_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "part-liar-2.json"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "part-r0-2.json"));
+    CU_ASSERT_EQUAL(store->ops->remove(store, &dg, "job/5/part-liar-2.json"), DCACHE_OK);
     CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
     CU_ASSERT_TRUE(durable);
     object_store_close(store);
