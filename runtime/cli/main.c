@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const struct cli_command commands[] = {
     {.name = "ls",
@@ -246,8 +247,10 @@ static int run(struct cli *cli, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    const struct rlimit no_core = {0, 0}; /* it would have the object store's credentials in it */
     struct cli cli;
     memset(&cli, 0, sizeof cli);
     diag_init(&cli.dg, "", -1, DIAG_WARNING);
+    (void)setrlimit(RLIMIT_CORE, &no_core);
     return cli_finish(&cli, run(&cli, argc, argv));
 }

@@ -36,6 +36,8 @@ python3              python3"
 optional="
 clang                clang
 libclang-rt-dev      libfuzzer
+spin                 spin
+openssl              openssl
 nodejs               node
 npm                  npm"
 # Without these, the tests with several hosts are skipped.

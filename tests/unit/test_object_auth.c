@@ -137,6 +137,8 @@ static void test_explain(void)
     CU_ASSERT(strstr(text, "; not sas: store_auth asks for another") != NULL);
     setenv("AZURE_AUTHORITY_HOST", "http://far.example", 1); /* would get the secret in plain */
     CU_ASSERT(object_store_explain_auth(&dg, far, OBJECT_AUTH_AUTO, text, sizeof text) == DCACHE_ERR_OPTION);
+    setenv("AZURE_AUTHORITY_HOST", "http://169.254.169.254.far.example", 1);
+    CU_ASSERT(object_store_explain_auth(&dg, far, OBJECT_AUTH_AUTO, text, sizeof text) == DCACHE_ERR_OPTION);
     clear_environment();
 }
 
