@@ -216,7 +216,7 @@ static dcache_status_t put_image(struct drain *drain, struct image *image, const
 {
     struct object_source source = {.bytes = shard->bytes, .context = image, .read = read_image};
     char key[OBJECT_KEY_MAX];
-    manifest_shard_key(key, drain->request->job, drain->request->set.step, shard->rank);
+    manifest_object_key(key, drain->request->job, drain->request->set.step, shard);
     dcache_status_t status = diag_failpoint(drain->dg, "drain.shard");
     if (status != DCACHE_OK)
         return status;
@@ -244,7 +244,7 @@ static dcache_status_t drain_image(struct drain *drain, struct image *image)
                          " of this set with %016" PRIx64 ": remove the part if it is wrong",
                          image->name, shard.crc, shard.rank, stored->crc);
     }
-    add_to_part(drain, &shard);
+    add_to_part(drain, stored);
     return DCACHE_OK;
 }
 
@@ -285,7 +285,7 @@ static dcache_status_t drain_item(struct drain *drain, const struct drain_item *
 static bool any_item_is_there(const struct drain *drain)
 {
     for (size_t i = 0; i < drain->request->item_count; i++) {
-        if (step_objects_find(&drain->objects, drain->request->items[i].rank) != NULL)
+        if (step_objects_may_have(&drain->objects, drain->request->items[i].rank))
             return true;
     }
     return false;

@@ -32,6 +32,33 @@ void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank
     snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/shard-%" PRIu32 ".h5", job, step, rank);
 }
 
+void manifest_object_name(const struct manifest_shard *shard, char name[MANIFEST_OBJECT_MAX + 1])
+{
+    if (shard->object[0] != '\0')
+        memcpy(name, shard->object, MANIFEST_OBJECT_MAX + 1);
+    else
+        snprintf(name, MANIFEST_OBJECT_MAX + 1, "shard-%" PRIu32 ".h5%s", shard->rank,
+                 codec_suffix((enum codec)shard->codec));
+}
+
+void manifest_object_key(char *key, const char *job, uint64_t step, const struct manifest_shard *shard)
+{
+    char name[MANIFEST_OBJECT_MAX + 1];
+    manifest_object_name(shard, name);
+    snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/%s", job, step, name);
+}
+
+uint64_t manifest_stored_bytes(const struct manifest_shard *shard)
+{
+    return shard->stored_bytes > 0 ? shard->stored_bytes : shard->bytes;
+}
+
+bool manifest_is_pack_name(const char *name)
+{
+    size_t length = strnlen(name, MANIFEST_OBJECT_MAX + 1);
+    return length > 5 && length <= MANIFEST_OBJECT_MAX && strncmp(name, "pack-", 5) == 0 && json_field_is_word(name);
+}
+
 void manifest_free(struct manifest *manifest)
 {
     free(manifest->shards);
@@ -56,12 +83,35 @@ const struct manifest_shard *manifest_find(const struct manifest *manifest, uint
 
 /* --- The document --------------------------------------------------------------------------------------------------*/
 
+/* A plain object of its own: all that version 1 knows. */
+static bool is_simple(const struct manifest_shard *shard)
+{
+    return shard->codec == CODEC_PLAIN && shard->object[0] == '\0';
+}
+
+static int add_stored_form(json_t *entry, const struct manifest_shard *shard)
+{
+    int failed = json_object_set_new(entry, "stored_bytes", json_integer((json_int_t)manifest_stored_bytes(shard)));
+    if (shard->codec != CODEC_PLAIN)
+        failed |= json_object_set_new(entry, "codec", json_string(codec_name((enum codec)shard->codec)));
+    if (shard->object[0] != '\0') {
+        failed |= json_object_set_new(entry, "object", json_string(shard->object));
+        failed |= json_object_set_new(entry, "offset", json_integer((json_int_t)shard->offset));
+    }
+    return failed;
+}
+
 static json_t *encode_shard(const struct manifest_shard *shard)
 {
     char crc[17];
     snprintf(crc, sizeof crc, "%016" PRIx64, shard->crc);
-    return json_pack("{s:I, s:I, s:s}", "rank", (json_int_t)shard->rank, "bytes", (json_int_t)shard->bytes, "crc64",
-                     crc);
+    json_t *entry =
+        json_pack("{s:I, s:I, s:s}", "rank", (json_int_t)shard->rank, "bytes", (json_int_t)shard->bytes, "crc64", crc);
+    if (entry != NULL && !is_simple(shard) && add_stored_form(entry, shard) != 0) {
+        json_decref(entry);
+        entry = NULL;
+    }
+    return entry;
 }
 
 static json_t *encode_shards(const struct manifest *manifest)
@@ -76,6 +126,16 @@ static json_t *encode_shards(const struct manifest *manifest)
     return array;
 }
 
+/* The rules for where a shard is, on both ways. */
+static bool stored_form_valid(const struct manifest_shard *shard)
+{
+    if (shard->codec >= CODECS || shard->stored_bytes > MANIFEST_STORED_MAX || shard->offset > MANIFEST_STORED_MAX)
+        return false;
+    if (shard->codec != CODEC_PLAIN ? shard->stored_bytes == 0 : manifest_stored_bytes(shard) != shard->bytes)
+        return false;
+    return shard->object[0] == '\0' ? shard->offset == 0 : manifest_is_pack_name(shard->object);
+}
+
 /* What the reader will refuse is not written. */
 static bool can_be_encoded(const struct manifest *manifest)
 {
@@ -85,10 +145,20 @@ static bool can_be_encoded(const struct manifest *manifest)
         return false;
     for (size_t i = 0; i < manifest->shard_count; i++) {
         const struct manifest_shard *shard = &manifest->shards[i];
-        if (shard->rank >= set->world_size || shard->bytes > SHARD_FILE_MAX || (i > 0 && shard[-1].rank >= shard->rank))
+        if (shard->rank >= set->world_size || shard->bytes > SHARD_FILE_MAX || !stored_form_valid(shard) ||
+            (i > 0 && shard[-1].rank >= shard->rank))
             return false;
     }
     return true;
+}
+
+static int version_needed(const struct manifest *manifest)
+{
+    for (size_t i = 0; i < manifest->shard_count; i++) {
+        if (!is_simple(&manifest->shards[i]))
+            return MANIFEST_FORMAT_VERSION;
+    }
+    return 1;
 }
 
 dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest, char **text, size_t *bytes)
@@ -102,7 +172,7 @@ dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest
                          set->step);
     snprintf(epoch, sizeof epoch, "%016" PRIx64, set->epoch);
     json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:I, s:s, s:o}", "format", format_name, "version",
-                             MANIFEST_FORMAT_VERSION, "job", manifest->job, "step", (json_int_t)set->step, "sequence",
+                             version_needed(manifest), "job", manifest->job, "step", (json_int_t)set->step, "sequence",
                              (json_int_t)set->sequence, "epoch", epoch, "world_size", (json_int_t)set->world_size,
                              "drainer", manifest->drainer, "shards", encode_shards(manifest));
     return json_field_print(dg, "a manifest", root, text, bytes);
@@ -127,8 +197,36 @@ static dcache_status_t decode_head(struct diag *dg, const char *name, const json
     return status;
 }
 
-static dcache_status_t decode_shard(struct diag *dg, const char *name, const json_t *entry, uint32_t world_size,
-                                    struct manifest_shard *shard)
+/* What version 2 has more; each field may be left out. */
+static dcache_status_t decode_stored_form(struct diag *dg, const char *name, const json_t *entry,
+                                          struct manifest_shard *shard)
+{
+    char codec_text[32] = "plain";
+    enum codec codec = CODEC_PLAIN;
+    dcache_status_t status = DCACHE_OK;
+    if (json_object_get(entry, "codec") != NULL)
+        status = json_field_text(dg, name, entry, "codec", codec_text, sizeof codec_text);
+    if (status == DCACHE_OK && !codec_parse(codec_text, &codec))
+        status = diag_fail(dg, DCACHE_ERR_FORMAT,
+                           "%s: a shard has a codec that this dcache does not know: use the dcache that wrote it or a "
+                           "newer one",
+                           name);
+    shard->codec = codec;
+    if (status == DCACHE_OK && json_object_get(entry, "object") != NULL)
+        status = json_field_word(dg, name, entry, "object", shard->object, sizeof shard->object);
+    if (status == DCACHE_OK && json_object_get(entry, "offset") != NULL)
+        status = json_field_number(dg, name, entry, "offset", 0, MANIFEST_STORED_MAX, &shard->offset);
+    if (status == DCACHE_OK && json_object_get(entry, "stored_bytes") != NULL)
+        status = json_field_number(dg, name, entry, "stored_bytes", 1, MANIFEST_STORED_MAX, &shard->stored_bytes);
+    if (status == DCACHE_OK && !stored_form_valid(shard))
+        status = diag_fail(dg, DCACHE_ERR_CORRUPT,
+                           "%s: where the shard of rank %" PRIu32 " is stored, and in how many bytes, cannot be", name,
+                           shard->rank);
+    return status;
+}
+
+static dcache_status_t decode_shard(struct diag *dg, const char *name, const json_t *entry, uint64_t version,
+                                    uint32_t world_size, struct manifest_shard *shard)
 {
     uint64_t rank = 0;
     dcache_status_t status = json_field_number(dg, name, entry, "rank", 0, world_size - 1, &rank);
@@ -137,6 +235,8 @@ static dcache_status_t decode_shard(struct diag *dg, const char *name, const jso
     if (status == DCACHE_OK)
         status = json_field_hex(dg, name, entry, "crc64", &shard->crc);
     shard->rank = (uint32_t)rank;
+    if (status == DCACHE_OK && version > 1)
+        status = decode_stored_form(dg, name, entry, shard);
     return status;
 }
 
@@ -144,6 +244,7 @@ static dcache_status_t decode_shard(struct diag *dg, const char *name, const jso
 static dcache_status_t decode_shards(struct diag *dg, const char *name, const json_t *root, struct manifest *manifest)
 {
     const json_t *array = json_object_get(root, "shards");
+    const uint64_t version = (uint64_t)json_integer_value(json_object_get(root, "version"));
     size_t count = json_array_size(array);
     if (!json_is_array(array) || count > manifest->set.world_size)
         return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: \"shards\" is missing or no array of at most %" PRIu32 " entries",
@@ -154,7 +255,8 @@ static dcache_status_t decode_shards(struct diag *dg, const char *name, const js
     manifest->shard_count = count;
     for (size_t i = 0; i < count; i++) {
         struct manifest_shard *shard = &manifest->shards[i];
-        dcache_status_t status = decode_shard(dg, name, json_array_get(array, i), manifest->set.world_size, shard);
+        dcache_status_t status =
+            decode_shard(dg, name, json_array_get(array, i), version, manifest->set.world_size, shard);
         if (status != DCACHE_OK)
             return status;
         if (i > 0 && shard[-1].rank >= shard->rank)
@@ -280,7 +382,7 @@ static dcache_status_t commit_if_complete(struct diag *dg, struct object_store *
     *durable = false;
     if (objects->manifest)
         return manifest_check(dg, store, part->job, set, durable);
-    if (objects->shard_count < set->world_size)
+    if (objects->pack_count == 0 && objects->count < set->world_size)
         return DCACHE_OK;
     dcache_status_t status = step_objects_unite(dg, store, objects, part->job, set, &united);
     if (status != DCACHE_OK)

@@ -1,7 +1,8 @@
 /**
  * Names and JSON documents in the object store:
  *
- *   <job>/<step>/shard-<rank>.h5     a shard image
+ *   <job>/<step>/shard-<rank>.h5     a shard image; as it is stored also .h5.zst, .h5.aes, .h5.zst.aes
+ *   <job>/<step>/pack-<name>         several shard images
  *   <job>/<step>/part-<drainer>-<sequence>.json  which shards one drainer has stored, with sizes and digests
  *   <job>/<step>/manifest.json       all shards of the step; its presence makes the step DURABLE; never replaced
  *
@@ -11,16 +12,24 @@
 #ifndef DCACHE_IO_MANIFEST_H
 #define DCACHE_IO_MANIFEST_H
 
+#include "io/codec.h"
 #include "io/object_store.h"
 #include "io/shard.h"
 
-#define MANIFEST_FORMAT_VERSION 1
+#define MANIFEST_FORMAT_VERSION 2
 #define MANIFEST_BYTES_MAX      (256u << 20)
+#define MANIFEST_OBJECT_MAX     63 /**< characters of an object's name below the step's prefix */
+#define MANIFEST_STORED_MAX     (2 * SHARD_FILE_MAX)
 
+/** One shard, and in which form and where it is stored. Plain data: ranks send it to each other as it is. */
 struct manifest_shard {
     uint32_t rank;
-    uint64_t bytes;
-    uint64_t crc; /**< CRC-64/NVME of the whole image, header included */
+    uint32_t codec;                       /**< enum codec */
+    uint64_t bytes;                       /**< of the image */
+    uint64_t crc;                         /**< CRC-64/NVME of the whole image, header included */
+    char object[MANIFEST_OBJECT_MAX + 1]; /**< "" = one of its own, by rank and codec; else a pack: "pack-<name>" */
+    uint64_t offset;                      /**< of its first byte in the object; 0 in one of its own */
+    uint64_t stored_bytes; /**< in the object, from there on; 0 = as many as the image has (plain only) */
 };
 
 struct manifest {
@@ -37,7 +46,18 @@ void manifest_key(char *key, const char *job, uint64_t step);
 void manifest_part_key(char *key, const char *job, const struct shard_set *set, const char *drainer);
 void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank);
 
-/** Text of a part or manifest; malloc'ed, the caller's. */
+/** The name, below the step's prefix, and the key of the object that has the shard. */
+void manifest_object_name(const struct manifest_shard *shard, char name[MANIFEST_OBJECT_MAX + 1]);
+void manifest_object_key(char *key, const char *job, uint64_t step, const struct manifest_shard *shard);
+
+/** How many bytes of the object are the shard's. */
+uint64_t manifest_stored_bytes(const struct manifest_shard *shard);
+
+/** True for a name that a pack can have: "pack-" and something, of the characters A-Z a-z 0-9 _ . - */
+bool manifest_is_pack_name(const char *name);
+
+/** Text of a part or manifest; malloc'ed, the caller's. Version 1 when all shards are plain objects of their own, so
+ * that older readers can read what they understand. */
 dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest, char **text,
                                 size_t *bytes) DCACHE_MUST_CHECK;
 /** @return DCACHE_OK, DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, DCACHE_ERR_NO_MEMORY; `name` is for the texts */

@@ -12,7 +12,7 @@ struct listing {
     struct diag *dg;
     size_t prefix_length;
     struct step_objects objects;
-    size_t shard_room;
+    size_t room;
     size_t part_room;
 };
 
@@ -30,19 +30,23 @@ static bool make_room(void **array, size_t count, size_t *room, size_t element_b
     return true;
 }
 
-/* "shard-<rank>.h5", the number written as we write it. */
+/* "shard-<rank>.h5" in one of its forms, the number written as we write it. */
 static bool parse_shard_name(const char *name, uint32_t *rank)
 {
-    char again[32];
-    char *end = NULL;
+    char again[MANIFEST_OBJECT_MAX + 1];
     if (strncmp(name, "shard-", 6) != 0 || name[6] < '0' || name[6] > '9')
         return false;
-    unsigned long long number = strtoull(name + 6, &end, 10);
+    unsigned long long number = strtoull(name + 6, NULL, 10);
     if (number >= UINT32_MAX)
         return false;
     *rank = (uint32_t)number;
-    snprintf(again, sizeof again, "shard-%" PRIu32 ".h5", *rank);
-    return strcmp(name, again) == 0;
+    for (uint32_t codec = 0; codec < CODECS; codec++) {
+        const struct manifest_shard shard = {.rank = *rank, .codec = codec};
+        manifest_object_name(&shard, again);
+        if (strcmp(name, again) == 0)
+            return true;
+    }
+    return false;
 }
 
 static bool is_part_name(const char *name)
@@ -51,14 +55,17 @@ static bool is_part_name(const char *name)
     return strncmp(name, "part-", 5) == 0 && length > 10 && strcmp(name + length - 5, ".json") == 0;
 }
 
-static dcache_status_t add_shard(struct listing *listing, uint32_t rank, uint64_t bytes)
+static dcache_status_t add_object(struct listing *listing, const char *name, uint32_t rank, uint64_t bytes)
 {
     struct step_objects *objects = &listing->objects;
-    void *shards = objects->shards;
-    if (!make_room(&shards, objects->shard_count, &listing->shard_room, sizeof *objects->shards))
+    void *list = objects->list;
+    if (!make_room(&list, objects->count, &listing->room, sizeof *objects->list))
         return diag_fail(listing->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of shards");
-    objects->shards = shards;
-    objects->shards[objects->shard_count++] = (struct step_shard){.rank = rank, .bytes = bytes};
+    objects->list = list;
+    struct step_object *object = &objects->list[objects->count++];
+    *object = (struct step_object){.rank = rank, .bytes = bytes};
+    snprintf(object->name, sizeof object->name, "%s", name);
+    objects->pack_count += rank == STEP_OBJECT_PACK ? 1 : 0;
     return DCACHE_OK;
 }
 
@@ -86,17 +93,19 @@ static dcache_status_t visit(void *context, const char *key, uint64_t bytes)
     if (strcmp(name, "manifest.json") == 0)
         listing->objects.manifest = true;
     else if (parse_shard_name(name, &rank))
-        return add_shard(listing, rank, bytes);
+        return add_object(listing, name, rank, bytes);
+    else if (manifest_is_pack_name(name))
+        return add_object(listing, name, STEP_OBJECT_PACK, bytes);
     else if (is_part_name(name))
         return add_part(listing, key);
     return DCACHE_OK;
 }
 
-static int compare_step_shards(const void *left, const void *right)
+static int compare_names(const void *left, const void *right)
 {
-    const struct step_shard *a = left;
-    const struct step_shard *b = right;
-    return (a->rank > b->rank) - (a->rank < b->rank);
+    const struct step_object *a = left;
+    const struct step_object *b = right;
+    return strcmp(a->name, b->name);
 }
 
 dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
@@ -110,8 +119,8 @@ dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, c
         step_objects_free(&listing.objects);
         return status;
     }
-    if (listing.objects.shard_count > 0)
-        qsort(listing.objects.shards, listing.objects.shard_count, sizeof(struct step_shard), compare_step_shards);
+    if (listing.objects.count > 0)
+        qsort(listing.objects.list, listing.objects.count, sizeof(struct step_object), compare_names);
     *objects = listing.objects;
     return DCACHE_OK;
 }
@@ -121,16 +130,42 @@ void step_objects_free(struct step_objects *objects)
     for (size_t i = 0; i < objects->part_count; i++)
         free(objects->parts[i]);
     free(objects->parts);
-    free(objects->shards);
+    free(objects->list);
     memset(objects, 0, sizeof *objects);
 }
 
-const struct step_shard *step_objects_find(const struct step_objects *objects, uint32_t rank)
+const struct step_object *step_objects_find(const struct step_objects *objects, const char *name)
 {
-    const struct step_shard wanted = {.rank = rank};
-    if (objects->shard_count == 0)
+    struct step_object wanted = {.rank = 0};
+    if (objects->count == 0 || strlen(name) > MANIFEST_OBJECT_MAX)
         return NULL;
-    return bsearch(&wanted, objects->shards, objects->shard_count, sizeof wanted, compare_step_shards);
+    snprintf(wanted.name, sizeof wanted.name, "%s", name);
+    return bsearch(&wanted, objects->list, objects->count, sizeof wanted, compare_names);
+}
+
+bool step_objects_may_have(const struct step_objects *objects, uint32_t rank)
+{
+    char name[MANIFEST_OBJECT_MAX + 1];
+    for (uint32_t codec = 0; codec < CODECS; codec++) {
+        const struct manifest_shard shard = {.rank = rank, .codec = codec};
+        manifest_object_name(&shard, name);
+        if (step_objects_find(objects, name) != NULL)
+            return true;
+    }
+    return objects->pack_count > 0;
+}
+
+/* Is there an object that can have what the part says? One of its own has just that size; a pack, that place. */
+static bool is_there(const struct step_objects *objects, const struct manifest_shard *shard)
+{
+    char name[MANIFEST_OBJECT_MAX + 1];
+    manifest_object_name(shard, name);
+    const struct step_object *object = step_objects_find(objects, name);
+    uint64_t stored = manifest_stored_bytes(shard);
+    if (object == NULL)
+        return false;
+    return object->rank != STEP_OBJECT_PACK ? object->bytes == stored
+                                            : object->bytes >= stored && object->bytes - stored >= shard->offset;
 }
 
 /* --- Union ---------------------------------------------------------------------------------------------------------*/
@@ -159,9 +194,8 @@ static dcache_status_t add_claims(struct diag *dg, const struct step_objects *ob
 {
     for (size_t i = 0; i < manifest->shard_count; i++) {
         const struct manifest_shard *shard = &manifest->shards[i];
-        const struct step_shard *listed = step_objects_find(objects, shard->rank);
         void *list = claims->list;
-        if (listed == NULL || listed->bytes != shard->bytes) {
+        if (!is_there(objects, shard)) {
             diag_log(dg, DIAG_WARNING,
                      "%s lists shard %" PRIu32 ", but it is not there in that size: it counts as missing",
                      objects->parts[part], shard->rank);

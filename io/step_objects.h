@@ -1,23 +1,27 @@
 /**
- * What the object store holds of one step: which shards, which parts, a manifest or not, from one listing; and what the
- * parts say together. A part's word for a shard counts only where the shard is there in that size.
+ * What the object store holds of one step: which shards and packs, which parts, a manifest or not, from one listing;
+ * and what the parts say together. A part's word for a shard counts only where the shard is there in that size.
  */
 #ifndef DCACHE_IO_STEP_OBJECTS_H
 #define DCACHE_IO_STEP_OBJECTS_H
 
 #include "io/manifest.h"
 
-/** One shard as listed. */
-struct step_shard {
-    uint32_t rank;
+#define STEP_OBJECT_PACK UINT32_MAX
+
+/** One object with shards in it, as listed. */
+struct step_object {
+    char name[MANIFEST_OBJECT_MAX + 1]; /**< below the step's prefix */
     uint64_t bytes;
+    uint32_t rank; /**< whose shard it is; STEP_OBJECT_PACK: several ranks' */
 };
 
 /** One step as listed. Owned by the caller; step_objects_free(). */
 struct step_objects {
     bool manifest;
-    size_t shard_count;
-    struct step_shard *shards; /**< ascending ranks */
+    size_t count;
+    struct step_object *list; /**< ascending names */
+    size_t pack_count;        /**< so many of them are packs */
     size_t part_count;
     char **parts; /**< keys */
 };
@@ -26,8 +30,11 @@ dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, c
                                   struct step_objects *objects) DCACHE_MUST_CHECK;
 void step_objects_free(struct step_objects *objects);
 
-/** The shard of `rank`, or NULL. */
-const struct step_shard *step_objects_find(const struct step_objects *objects, uint32_t rank);
+/** The object of that name, or NULL. */
+const struct step_object *step_objects_find(const struct step_objects *objects, const char *name);
+
+/** False when no object can have a shard of `rank`, in whatever form. */
+bool step_objects_may_have(const struct step_objects *objects, uint32_t rank);
 
 /**
  * Unite the parts of `set`; other sets' parts and parts that cannot be decoded are left out (the latter with a

@@ -1,6 +1,7 @@
 #include "runtime/assemble.h"
 
 #include "io/crc64.h"
+#include "io/shard_object.h"
 #include "runtime/regions.h"
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
@@ -32,7 +33,7 @@ struct work {
     size_t source_count;
     unsigned char *bad; /* per chunk: not there yet */
     uint32_t bad_count;
-    char key[OBJECT_KEY_MAX];
+    struct shard_object object; /* open once it was needed */
 };
 
 static int compare_sources(const void *a, const void *b)
@@ -93,6 +94,20 @@ static dcache_status_t open_local(struct work *w, struct source *source)
     return status;
 }
 
+static dcache_status_t open_object(struct work *w)
+{
+    if (w->object.store != NULL)
+        return DCACHE_OK;
+    struct shard_object object;
+    dcache_status_t status = shard_object_open(&w->dc->diag, w->dc->objects, w->dc->job, w->request->set.step,
+                                               &w->request->in_objects, &object);
+    if (status != DCACHE_OK)
+        shard_object_close(&object);
+    else
+        w->object = object; /* kept; assemble() closes it */
+    return status;
+}
+
 /* Read a range from a source; any failure means: try the next. */
 static dcache_status_t read_source(struct work *w, struct source *source, uint64_t offset, void *buffer, uint64_t bytes)
 {
@@ -105,7 +120,9 @@ static dcache_status_t read_source(struct work *w, struct source *source, uint64
         return fanin_read(dg, w->request->fanin, &source->place, offset, buffer, bytes);
     case IN_OBJECTS:
         w->result->bytes_objects += bytes;
-        status = w->dc->objects->ops->get(w->dc->objects, dg, w->key, NULL, offset, buffer, bytes);
+        status = open_object(w);
+        if (status == DCACHE_OK)
+            status = shard_object_read(dg, &w->object, offset, buffer, bytes);
         struct agree_idle idle = fanin_idle(w->request->fanin);
         idle.progress(idle.context);
         return status;
@@ -324,7 +341,6 @@ dcache_status_t assemble(dcache_t *dc, const struct assemble_request *request, s
 
     memset(result, 0, sizeof *result);
     result->image.fd = -1;
-    manifest_shard_key(w.key, dc->job, request->set.step, (uint32_t)dc->world.rank);
     dcache_status_t status = diag_failpoint(&dc->diag, "restart.assemble");
     if (status == DCACHE_OK)
         status = find_sources(&w);
@@ -334,6 +350,7 @@ dcache_status_t assemble(dcache_t *dc, const struct assemble_request *request, s
         status = open_image(&w);
     if (status == DCACHE_OK)
         status = fill_image(&w);
+    shard_object_close(&w.object);
     for (size_t s = 0; s < w.source_count; s++) {
         if (w.sources[s].fd >= 0)
             close(w.sources[s].fd);

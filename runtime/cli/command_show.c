@@ -19,7 +19,6 @@ static const char *kind_name(enum slot_kind kind)
 static dcache_status_t open_any(struct overview *overview, const struct overview_step *step, struct image *image)
 {
     struct diag *dg = &overview->cli->dg;
-    char key[OBJECT_KEY_MAX];
     for (size_t i = 0; i < step->copy_count; i++) {
         const struct catalog_entry *entry = &step->copies[i].entry;
         if (entry->state != SHARD_COMPLETE)
@@ -31,8 +30,8 @@ static dcache_status_t open_any(struct overview *overview, const struct overview
     }
     if (!step->durable)
         return DCACHE_NOT_FOUND;
-    manifest_shard_key(key, overview->job, step->set.step, step->manifest.shards[0].rank);
-    dcache_status_t status = image_open_object(dg, overview->remote, key, image);
+    dcache_status_t status =
+        image_open_object(dg, overview->remote, overview->job, step->set.step, &step->manifest.shards[0], image);
     if (status != DCACHE_OK)
         image_close(image);
     return status;
@@ -166,11 +165,16 @@ static json_t *stored_json(const struct overview_step *step)
 {
     json_t *list = json_array();
     char crc[17];
+    char name[MANIFEST_OBJECT_MAX + 1];
     for (size_t i = 0; i < step->manifest.shard_count; i++) {
         const struct manifest_shard *shard = &step->manifest.shards[i];
         snprintf(crc, sizeof crc, "%016" PRIx64, shard->crc);
-        json_array_append_new(list, json_pack("{s:I, s:I, s:s}", "rank", (json_int_t)shard->rank, "bytes",
-                                              (json_int_t)shard->bytes, "crc64", crc));
+        manifest_object_name(shard, name);
+        json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "rank", (json_int_t)shard->rank,
+                                              "bytes", (json_int_t)shard->bytes, "crc64", crc, "object", name, "offset",
+                                              (json_int_t)shard->offset, "stored_bytes",
+                                              (json_int_t)manifest_stored_bytes(shard), "codec",
+                                              codec_name((enum codec)shard->codec)));
     }
     return list;
 }

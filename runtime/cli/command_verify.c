@@ -64,7 +64,7 @@ static dcache_status_t verify_body(struct verify *verify, struct image *image, c
     dcache_status_t status = image_verify(dg, image, &verify->progress, &verify->done, &chunks);
     const struct shard_set *set = &image->header.set;
     const uint32_t rank = image->header.rank;
-    if (status != DCACHE_OK && status != DCACHE_ERR_CORRUPT && image->store != NULL)
+    if (status != DCACHE_OK && status != DCACHE_ERR_CORRUPT && image->object.store != NULL)
         return status;
     if (status == DCACHE_OK && chunks.count == 0)
         return DCACHE_OK;
@@ -140,7 +140,7 @@ static void verify_unknown(struct verify *verify, const struct catalog_entry *en
     struct image image;
     dcache_status_t status = image_open_copy(&verify->cli->dg, store, entry, &image);
     image_close(&image);
-    if (status == DCACHE_NOT_FOUND || image.info.bytes == 0)
+    if (status == DCACHE_NOT_FOUND || image.bytes == 0)
         return;
     verify->copies++;
     snprintf(path, sizeof path, "%s/%.48s", store->path, name);
@@ -206,13 +206,14 @@ static dcache_status_t verify_object(struct verify *verify, const struct overvie
     struct diag *dg = &verify->cli->dg;
     char key[OBJECT_KEY_MAX];
     struct image image;
-    manifest_shard_key(key, verify->overview->job, step->set.step, shard->rank);
-    dcache_status_t status = image_open_object(dg, verify->overview->remote, key, &image);
+    manifest_object_key(key, verify->overview->job, step->set.step, shard);
+    dcache_status_t status =
+        image_open_object(dg, verify->overview->remote, verify->overview->job, step->set.step, shard, &image);
     bool bad = status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT;
     verify->objects++;
     if (status == DCACHE_NOT_FOUND) {
         report_bad(verify, key, &step->set.step, &shard->rank, NULL,
-                   image.info.bytes == 0 ? "it is missing" : "its header is empty");
+                   image.bytes == 0 ? "it is missing" : "its header is empty");
     } else if (bad) {
         report_bad(verify, key, &step->set.step, &shard->rank, NULL, dg->text);
     } else if (status == DCACHE_OK) {

@@ -30,9 +30,9 @@ static dcache_status_t read_file(struct diag *dg, int fd, uint64_t offset, unsig
 
 static dcache_status_t read_at(struct diag *dg, struct image *image, uint64_t offset, void *buffer, size_t bytes)
 {
-    if (image->store == NULL)
+    if (image->object.store == NULL)
         return read_file(dg, image->slot.fd, offset, buffer, bytes);
-    return image->store->ops->get(image->store, dg, image->key, image->info.etag, offset, buffer, bytes);
+    return shard_object_read(dg, &image->object, offset, buffer, bytes);
 }
 
 /* The size is what file or object really has, so that it bounds what the header may claim. */
@@ -41,16 +41,16 @@ static dcache_status_t read_header(struct diag *dg, struct image *image)
     unsigned char fixed[SHARD_FIXED_BYTES];
     struct shard_header header;
     memset(&header, 0, sizeof header);
-    if (image->info.bytes < sizeof fixed)
-        return diag_fail(dg, DCACHE_ERR_CORRUPT, "it has %" PRIu64 " bytes, less than any shard", image->info.bytes);
+    if (image->bytes < sizeof fixed)
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "it has %" PRIu64 " bytes, less than any shard", image->bytes);
     dcache_status_t status = read_at(dg, image, 0, fixed, sizeof fixed);
     if (status == DCACHE_OK)
         status = shard_decode_fixed(dg, fixed, sizeof fixed, &header);
     if (status != DCACHE_OK)
         return status;
-    if (header.file_bytes != image->info.bytes || header.header_bytes > image->info.bytes)
-        return diag_fail(dg, DCACHE_ERR_CORRUPT, "it has %" PRIu64 " bytes, its header says %" PRIu64,
-                         image->info.bytes, header.file_bytes);
+    if (header.file_bytes != image->bytes || header.header_bytes > image->bytes)
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "it has %" PRIu64 " bytes, its header says %" PRIu64, image->bytes,
+                         header.file_bytes);
     image->encoded = malloc(header.header_bytes);
     if (image->encoded == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for its header of %" PRIu64 " bytes",
@@ -71,25 +71,26 @@ dcache_status_t image_open_copy(struct diag *dg, const struct node_store *store,
         return status;
     if (fstat(image->slot.fd, &about) != 0)
         return diag_fail_errno(dg, errno, "cannot ask for its size");
-    image->info.bytes = (uint64_t)about.st_size;
+    image->bytes = (uint64_t)about.st_size;
     return read_header(dg, image);
 }
 
-dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *key, struct image *image)
+dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+                                  const struct manifest_shard *shard, struct image *image)
 {
     memset(image, 0, sizeof *image);
-    image->store = store;
-    snprintf(image->key, sizeof image->key, "%s", key);
-    dcache_status_t status = store->ops->head(store, dg, key, &image->info);
-    if (status == DCACHE_OK)
-        status = read_header(dg, image);
-    return status;
+    dcache_status_t status = shard_object_open(dg, store, job, step, shard, &image->object);
+    if (status != DCACHE_OK)
+        return status;
+    image->bytes = shard->bytes;
+    return read_header(dg, image);
 }
 
 void image_close(struct image *image)
 {
-    if (image->store == NULL)
+    if (image->object.store == NULL)
         slot_close(&image->slot);
+    shard_object_close(&image->object);
     shard_header_free(&image->header);
     free(image->encoded);
     image->encoded = NULL;
@@ -136,7 +137,7 @@ bool image_used_again(struct image *image, const struct shard_set *set)
     unsigned char fixed[SHARD_FIXED_BYTES];
     struct shard_header header;
     struct diag quiet;
-    if (image->store != NULL || image->slot.fd <= 0)
+    if (image->object.store != NULL || image->slot.fd <= 0)
         return false;
     diag_init(&quiet, "", -1, DIAG_ERROR);
     memset(&header, 0, sizeof header);

@@ -6,16 +6,15 @@
 #define DCACHE_RUNTIME_CLI_IMAGE_H
 
 #include "io/node_store.h"
-#include "io/object_store.h"
+#include "io/shard_object.h"
 #include "runtime/cli/cli.h"
 #include "runtime/cli/table.h"
 
 struct image {
     struct slot slot;           /* of a copy */
-    struct object_store *store; /* of an object; borrowed; NULL for a copy */
-    char key[OBJECT_KEY_MAX];
-    struct object_info info; /* size and etag; of a copy, size only */
-    unsigned char *encoded;  /* the header's bytes */
+    struct shard_object object; /* its store is NULL for a copy */
+    uint64_t bytes;             /* how many there really are */
+    unsigned char *encoded;     /* the header's bytes */
     struct shard_header header;
 };
 
@@ -23,8 +22,8 @@ struct image {
  * @return DCACHE_OK, DCACHE_NOT_FOUND, DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, errors of file or store */
 dcache_status_t image_open_copy(struct diag *dg, const struct node_store *store, const struct catalog_entry *entry,
                                 struct image *image) DCACHE_MUST_CHECK;
-dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *key,
-                                  struct image *image) DCACHE_MUST_CHECK;
+dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+                                  const struct manifest_shard *shard, struct image *image) DCACHE_MUST_CHECK;
 void image_close(struct image *image);
 
 /** Compare every chunk with its digest; `bad` gets those that do not match. `*done` and the progress move on by what

@@ -123,6 +123,57 @@ static void test_bad_manifests_are_not_written(void)
     CU_ASSERT_PTR_NULL(text);
 }
 
+/* A shard in each form, and whether it can be written. */
+static void test_stored_forms(void)
+{
+    static const struct manifest_shard forms[] = {
+        {.rank = 0, .bytes = 5000, .crc = 1},
+        {.rank = 1, .bytes = 5000, .crc = 2, .codec = CODEC_ZSTD, .stored_bytes = 77},
+        {.rank = 2, .bytes = 5000, .crc = 3, .codec = CODEC_ZSTD_AES, .stored_bytes = 5077},
+        {.rank = 3, .bytes = 5000, .crc = 4, .object = "pack-r0-0.bin", .offset = 123456789012, .stored_bytes = 5000},
+        {.rank = 4, .bytes = 5000, .crc = 5, .codec = CODEC_AES, .object = "pack-x", .offset = 0, .stored_bytes = 1}};
+    static const struct manifest_shard impossible[] = {
+        {.bytes = 5000, .codec = CODECS, .stored_bytes = 77},
+        {.bytes = 5000, .codec = CODEC_ZSTD},
+        {.bytes = 5000, .stored_bytes = 4999},
+        {.bytes = 5000, .offset = 1},
+        {.bytes = 5000, .object = "shard-0.h5"},
+        {.bytes = 5000, .object = "pack-"},
+        {.bytes = 5000, .object = "pack-/../x"},
+        {.bytes = 5000, .object = "pack-a", .offset = UINT64_MAX},
+        {.bytes = 5000, .codec = CODEC_ZSTD, .stored_bytes = UINT64_MAX}};
+    struct manifest_shard shards[5];
+    struct manifest back;
+    char *text = NULL;
+    size_t bytes = 0;
+    char key[OBJECT_KEY_MAX];
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    struct manifest part = make_part(shards, 1, 1, 5, 0, 5, "r0");
+    memcpy(shards, forms, sizeof forms);
+    CU_ASSERT_EQUAL_FATAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"version\": 2"));
+    CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "part", text, bytes, &back), DCACHE_OK);
+    for (size_t i = 0; i < UNIT_COUNT(forms); i++) {
+        const struct manifest_shard *shard = &back.shards[i];
+        CU_ASSERT(shard->codec == forms[i].codec && shard->offset == forms[i].offset && shard->crc == forms[i].crc);
+        CU_ASSERT_EQUAL(manifest_stored_bytes(shard), manifest_stored_bytes(&forms[i]));
+        CU_ASSERT_STRING_EQUAL(shard->object, forms[i].object);
+    }
+    manifest_object_key(key, "job", 1, &back.shards[2]);
+    CU_ASSERT_STRING_EQUAL(key, "job/1/shard-2.h5.zst.aes");
+    manifest_object_key(key, "job", 1, &back.shards[3]);
+    CU_ASSERT_STRING_EQUAL(key, "job/1/pack-r0-0.bin");
+    manifest_free(&back);
+    free(text);
+    text = NULL;
+    part.shard_count = 1;
+    for (size_t i = 0; i < UNIT_COUNT(impossible); i++) {
+        shards[0] = impossible[i];
+        CU_ASSERT_EQUAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_ERR_INVALID);
+    }
+    CU_ASSERT_PTR_NULL(text);
+}
+
 /* --- Hostile documents ---------------------------------------------------------------------------------------------*/
 
 /* A good document, of which each hostile one changes one thing. */
@@ -229,13 +280,71 @@ static void test_hostile(void)
     }
 }
 
+/* What a shard of version 2 says of where it is. */
+#define FORM(fields)                                                                                                   \
+    "{" FORMAT ", \"version\": 2, " JOB ", " STEP ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER                          \
+    ", \"shards\": [{\"rank\": 0, \"bytes\": 4096, " CRC ", " fields "}]}"
+
+static const char *const hostile_forms[] = {
+    FORM("\"codec\": 1"),
+    FORM("\"codec\": \"zstd\""), /* in how many bytes? */
+    FORM("\"codec\": \"zstd\", \"stored_bytes\": 0"),
+    FORM("\"codec\": \"zstd\", \"stored_bytes\": -5"),
+    FORM("\"codec\": \"zstd\", \"stored_bytes\": 2251799813685249"),
+    FORM("\"codec\": \"zstd\", \"stored_bytes\": \"7\""),
+    FORM("\"stored_bytes\": 4095"),
+    FORM("\"offset\": 1"),
+    FORM("\"object\": \"shard-1.h5\""),
+    FORM("\"object\": \"\""),
+    FORM("\"object\": 7"),
+    FORM("\"object\": \"..\""),
+    FORM("\"object\": \"pack-\""),
+    FORM("\"object\": \"pack-../../other/5/shard-0.h5\""),
+    FORM("\"object\": \"pack-a\\u0000b\""),
+    FORM("\"object\": \"pack-0123456789012345678901234567890123456789012345678901234567890\""),
+    FORM("\"object\": \"manifest.json\""),
+    FORM("\"object\": \"pack-a\", \"offset\": -1"),
+    FORM("\"object\": \"pack-a\", \"offset\": 9223372036854775807"),
+    FORM("\"object\": \"pack-a\", \"offset\": 1.5"),
+    FORM("\"object\": \"pack-a\", \"stored_bytes\": 4097"),
+};
+
+static void test_hostile_forms(void)
+{
+    struct manifest manifest;
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    for (size_t i = 0; i < UNIT_COUNT(hostile_forms); i++) {
+        dg.text[0] = '\0';
+        dcache_status_t status = manifest_decode(&dg, "m", hostile_forms[i], strlen(hostile_forms[i]), &manifest);
+        CU_ASSERT_EQUAL(status, DCACHE_ERR_CORRUPT);
+        if (status != DCACHE_ERR_CORRUPT)
+            fprintf(stderr, "hostile_forms[%zu] gave %d\n", i, (int)status);
+        CU_ASSERT_STRING_NOT_EQUAL(dg.text, "");
+    }
+    const char *unknown = FORM("\"codec\": \"rot13\", \"stored_bytes\": 7");
+    CU_ASSERT_EQUAL(manifest_decode(&dg, "m", unknown, strlen(unknown), &manifest), DCACHE_ERR_FORMAT);
+}
+
+/* Keys that version 1 does not know are ignored there, as ever. */
+static void test_version_1_is_plain(void)
+{
+    struct manifest manifest;
+    const char *text = WITH("[{\"rank\": 0, \"bytes\": 4096, " CRC ", \"codec\": \"zstd\", \"object\": 5}]");
+    diag_init(&dg, "job", -1, DIAG_ERROR);
+    CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "m", text, strlen(text), &manifest), DCACHE_OK);
+    CU_ASSERT_EQUAL(manifest.shards[0].codec, CODEC_PLAIN);
+    CU_ASSERT_STRING_EQUAL(manifest.shards[0].object, "");
+    CU_ASSERT_EQUAL(manifest_stored_bytes(&manifest.shards[0]), 4096);
+    manifest_free(&manifest);
+}
+
 static void test_newer_version(void)
 {
     struct manifest manifest;
-    const char *newer = INSTEAD_OF_VERSION("\"version\": 2");
+    const char *newer = INSTEAD_OF_VERSION("\"version\": 3");
     diag_init(&dg, "job", -1, DIAG_ERROR);
     CU_ASSERT_EQUAL(manifest_decode(&dg, "m", newer, strlen(newer), &manifest), DCACHE_ERR_FORMAT);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 2"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 3"));
 }
 
 static void test_unknown_keys_are_ignored(void)
@@ -350,16 +459,28 @@ static void test_step_objects(void)
         put(store, others[i], "x");
     for (uint32_t rank = 0; rank < 12; rank += 2)
         put_shard(store, 5, rank);
+    put(store, "job/5/shard-20.h5.zst", "x");
+    put(store, "job/5/shard-21.h5.zst.aes", "x");
+    put(store, "job/5/pack-r0-0.bin", "x");
     put(store, "job/5/part-b.json", "x");
     put(store, "job/5/part-a.json", "x");
     CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", 5, &objects), DCACHE_OK);
-    CU_ASSERT_EQUAL(objects.shard_count, 6);
+    CU_ASSERT_EQUAL(objects.count, 9);
+    CU_ASSERT_EQUAL(objects.pack_count, 1);
     CU_ASSERT_EQUAL(objects.part_count, 2);
     CU_ASSERT_FALSE(objects.manifest);
-    CU_ASSERT_PTR_NULL(step_objects_find(&objects, 3));
-    const struct step_shard *found = step_objects_find(&objects, 10);
+    CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-3.h5"));
+    CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-1.h5.x"));
+    const struct step_object *found = step_objects_find(&objects, "shard-10.h5");
     CU_ASSERT_PTR_NOT_NULL_FATAL(found);
     CU_ASSERT(found->rank == 10 && found->bytes == SHARD_BYTES);
+    found = step_objects_find(&objects, "shard-21.h5.zst.aes");
+    CU_ASSERT(found != NULL && found->rank == 21 && found->bytes == 1);
+    CU_ASSERT(step_objects_may_have(&objects, 21) && step_objects_may_have(&objects, 5)); /* the pack may have it */
+    step_objects_free(&objects);
+    CU_ASSERT_EQUAL(store->ops->remove(store, &dg, "job/5/pack-r0-0.bin"), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", 5, &objects), DCACHE_OK);
+    CU_ASSERT(step_objects_may_have(&objects, 21) && !step_objects_may_have(&objects, 5));
     step_objects_free(&objects);
     object_store_close(store);
 }
@@ -437,6 +558,39 @@ static void test_commit_believes_its_eyes(void)
     object_store_close(store);
 }
 
+static void put_pack(struct object_store *store, const char *key, size_t bytes)
+{
+    static const char zeros[2 * SHARD_BYTES];
+    CU_ASSERT_EQUAL(object_store_put_bytes(store, &dg, key, zeros, bytes, OBJECT_REPLACE), DCACHE_OK);
+}
+
+/* Shards in packs count where the pack is there and long enough. */
+static void test_commit_of_packs(void)
+{
+    struct object_store *store = open_store("packs");
+    struct manifest_shard shards[2];
+    struct manifest manifest;
+    bool durable = true;
+    struct manifest part = make_part(shards, 5, 2, 2, 0, 2, "r0");
+    for (uint32_t i = 0; i < 2; i++) {
+        snprintf(shards[i].object, sizeof shards[i].object, "pack-r0");
+        shards[i].offset = (uint64_t)i * SHARD_BYTES;
+    }
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    put_pack(store, "job/5/pack-r0", 2 * SHARD_BYTES - 1);
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_FALSE(durable);
+    put_pack(store, "job/5/pack-r0", 2 * SHARD_BYTES);
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL_FATAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(manifest.shards[1].object, "pack-r0");
+    CU_ASSERT_EQUAL(manifest.shards[1].offset, SHARD_BYTES);
+    manifest_free(&manifest);
+    object_store_close(store);
+}
+
 static void test_commit_with_bad_manifest(void)
 {
     struct object_store *store = open_store("bad");
@@ -469,7 +623,11 @@ int main(void)
         {"keys", test_keys},
         {"round trip", test_round_trip},
         {"bad manifests are not written", test_bad_manifests_are_not_written},
+        {"stored forms", test_stored_forms},
         {"hostile documents", test_hostile},
+        {"hostile stored forms", test_hostile_forms},
+        {"version 1 has no stored forms", test_version_1_is_plain},
+        {"commit of packs", test_commit_of_packs},
         {"newer version", test_newer_version},
         {"unknown keys are ignored", test_unknown_keys_are_ignored},
         {"deep nesting", test_deep_nesting},
