@@ -135,8 +135,9 @@ static void take_over(struct object_store *store)
     status = step_objects_take_over(dg, store, &objects, "job", &set, &united);
     fuzz_require_text(dg, status);
     for (size_t i = 0; status == DCACHE_OK && i < united.shard_count; i++) {
-        const struct step_shard *shard = step_objects_find(&objects, united.shards[i].rank);
-        fuzz_require(shard != NULL, "a shard is believed only where it is there");
+        char name[MANIFEST_OBJECT_MAX + 1];
+        manifest_object_name(&united.shards[i], name);
+        fuzz_require(step_objects_find(&objects, name) != NULL, "a shard is believed only where it is there");
         fuzz_require(united.shards[i].rank < set.world_size, "ranks are below the world size");
     }
     if (status == DCACHE_OK)

@@ -12,7 +12,10 @@ static void check_same(const struct manifest *a, const struct manifest *b)
                 shard_same_set(&a->set, &b->set) && a->shard_count == b->shard_count;
     for (size_t i = 0; same && i < a->shard_count; i++)
         same = a->shards[i].rank == b->shards[i].rank && a->shards[i].bytes == b->shards[i].bytes &&
-               a->shards[i].crc == b->shards[i].crc;
+               a->shards[i].crc == b->shards[i].crc && a->shards[i].codec == b->shards[i].codec &&
+               a->shards[i].offset == b->shards[i].offset &&
+               manifest_stored_bytes(&a->shards[i]) == manifest_stored_bytes(&b->shards[i]) &&
+               strcmp(a->shards[i].object, b->shards[i].object) == 0;
     fuzz_require(same, "a manifest that is read can be written and is the same again");
 }
 
