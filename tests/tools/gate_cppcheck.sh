@@ -1,5 +1,5 @@
 #!/bin/bash
-# timeout: 400
+# timeout: 900 (on a busy machine)
 # cppcheck finds nothing (warning, performance, portability). A false alarm is silenced where it is, with the reason.
 set -u
 # shellcheck source=tests/tools/sources.sh

@@ -1,4 +1,5 @@
 #!/bin/bash
+# timeout: 400 (on a busy machine)
 # C code is formatted as .clang-format says.
 set -u
 # shellcheck source=tests/tools/sources.sh
