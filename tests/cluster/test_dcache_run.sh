@@ -96,7 +96,7 @@ wait_until '^heat2d: step (4|5)[05] checkpointed'
 bash "$cluster" kill h2 || fail "cannot kill h2"
 wait $! || fail "the job ended with $?"
 says '^dcache-run: node h1 is lost: it does not answer$'
-says '^dcache-run: launch 2: 3 ranks on 3 nodes: h0,h2,h3$'
+says '^dcache-run: launch 2: 3 ranks on 3 nodes: h0,h3,h2$'
 says '^dcache-run: launch 3: 3 ranks on 2 nodes: h0,h3$'
 [ "$(grep -c '^heat2d: restarted from step' "$log")" -eq 2 ] || fail "it started anew"
 log=reference.log
