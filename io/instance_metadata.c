@@ -64,6 +64,20 @@ static dcache_status_t fetch(struct diag *dg, struct http_client *client, const 
     return diag_fail(dg, DCACHE_ERR_STORE, "%s answers with HTTP status %ld, not 200", url, response.status);
 }
 
+const char *instance_metadata_events_url(const char *option)
+{
+    if (strcmp(option, "auto") == 0)
+        return instance_metadata_on_azure() ? INSTANCE_METADATA_URL : NULL;
+    return strcmp(option, "none") == 0 ? NULL : option;
+}
+
+const char *scheduled_kind_text(enum scheduled_kind kind)
+{
+    static const char *const texts[] = {"stand still", "be rebooted", "be redeployed", "be taken away"};
+
+    return texts[kind];
+}
+
 static json_t *parse_object(struct diag *dg, const char *what, const char *text, size_t bytes)
 {
     json_error_t error;

@@ -40,6 +40,13 @@ struct scheduled_events {
 /** Does this machine say of itself that it is an Azure virtual machine? Asks the firmware's tables, not the network. */
 bool instance_metadata_on_azure(void);
 
+/** The service that the option `events` names: INSTANCE_METADATA_URL for "auto" on an Azure virtual machine, the
+ * option's own URL, or NULL when there is none to ask. */
+const char *instance_metadata_events_url(const char *option);
+
+/** What becomes of a machine: "be rebooted". */
+const char *scheduled_kind_text(enum scheduled_kind kind);
+
 /** How long to ask, and what ends it early. */
 struct instance_patience {
     double timeout_s;

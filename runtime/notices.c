@@ -39,13 +39,6 @@ static bool is_known(const struct notices *n, uint64_t id)
     return false;
 }
 
-static const char *say_kind(enum scheduled_kind kind)
-{
-    static const char *const texts[] = {"stand still", "be rebooted", "be redeployed", "be taken away"};
-
-    return texts[kind];
-}
-
 /* Count what is new; the time of departure is that of this answer: an event that is cancelled is not in it any more. */
 static void take_events(struct notices *n, const struct scheduled_events *events)
 {
@@ -62,7 +55,7 @@ static void take_events(struct notices *n, const struct scheduled_events *events
         heard.checkpoint++;
         heard.stop += event->kind == SCHEDULED_LEAVE;
         diag_log(&n->diag, DIAG_WARNING, "Azure has announced that this node (%s) will %s: a checkpoint is asked for",
-                 n->name[0] != '\0' ? n->name : "name unknown", say_kind(event->kind));
+                 n->name[0] != '\0' ? n->name : "name unknown", scheduled_kind_text(event->kind));
     }
     pthread_mutex_lock(&n->lock);
     n->heard = heard;

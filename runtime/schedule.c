@@ -78,13 +78,12 @@ void schedule_end(dcache_t *dc, dcache_status_t status)
 
 /* ---- watching ---- */
 
-static bool asks_for_events(const dcache_t *dc)
+/* NULL: this rank watches no events. One of each machine does. */
+static const char *events_url(const dcache_t *dc)
 {
-    const char *events = dc->options.events;
-
-    if (dc->world.node_rank != 0 || dc->world.virtual_index != 0 || strcmp(events, "none") == 0)
-        return false;
-    return strcmp(events, "auto") != 0 || instance_metadata_on_azure();
+    if (dc->world.node_rank != 0 || dc->world.virtual_index != 0)
+        return NULL;
+    return instance_metadata_events_url(dc->options.events);
 }
 
 /* What cannot be watched is no reason to end a computation: it is said, once. */
@@ -107,10 +106,8 @@ static void watch(dcache_t *dc)
     } else if (dc->options.signals) {
         diag_log(&dc->diag, DIAG_WARNING, "signals are not watched: %s", dc->diag.text);
     }
-    if (!asks_for_events(dc))
-        return;
-    const char *url = strcmp(dc->options.events, "auto") == 0 ? INSTANCE_METADATA_URL : dc->options.events;
-    if (notices_start(&dc->diag, url, &s->notices) != DCACHE_OK)
+    const char *url = events_url(dc);
+    if (url != NULL && notices_start(&dc->diag, url, &s->notices) != DCACHE_OK)
         diag_log(&dc->diag, DIAG_WARNING, "scheduled events are not watched: %s", dc->diag.text);
 }
 

@@ -53,6 +53,7 @@ int command_verify(struct cli *cli);
 int command_drain(struct cli *cli);
 int command_store(struct cli *cli);
 int command_doctor(struct cli *cli);
+int command_events(struct cli *cli);
 int command_help(struct cli *cli);
 
 /** Options and the command line's word on them. Returns an exit code. */

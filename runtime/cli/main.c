@@ -57,6 +57,14 @@ static const struct cli_command commands[] = {
      .specials = CLI_DOCTOR,
      .needs_options = true,
      .run = command_doctor},
+    {.name = "events",
+     .arguments = "",
+     .summary = "tell whether Azure is going to take this machine away",
+     .help =
+         "Asks the service that the option events names (auto: Azure's, on an Azure virtual machine). A line for each\n"
+         "event after which the machine's memory is lost. Exit code 3: there is none, or no service to ask.\n",
+     .needs_options = true,
+     .run = command_events},
     {.name = "help",
      .arguments = "[COMMAND | options]",
      .summary = "explain a command, or the options",

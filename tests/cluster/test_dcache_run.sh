@@ -1,7 +1,7 @@
 #!/bin/bash
 # timeout: 240
-# dcache-run without Slurm, on hosts that really die: a cable pulled, no spare left, errors of the program, a stop in good
-# order, wrong usage.
+# dcache-run without Slurm, on hosts that really die: a cable pulled, no spare left, an eviction announced, errors of the
+# program, a stop in good order, wrong usage.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cluster=$here/cluster
@@ -86,6 +86,29 @@ log=go-on.log
 launch --job stop -- mpirun -np 2 --host h1,h2 "${heat2d[@]}" || fail "the second submission ended with $?"
 says "^heat2d: restarted from step $stopped\$"
 
+# Azure announces that h1 goes away: the program saves its state and ends, and goes on without h1, which still answers. When it
+# stops again, at the end of its time, that is for no node: it is not launched again.
+metadata=http://127.0.0.1:8169 # the same on each host, and each has its own
+for host in h0 h1 h2 h3; do
+    mkdir -p "metadata/$host" && ln -s ../events.json "metadata/$host/events.json" || exit 1
+    echo "{\"name\": \"vm-$host\"}" >"metadata/$host/place.json"
+    bash "$cluster" in $host python3 "$here/../tools/instance_metadata.py" "$scratch/metadata/$host" 8169 &
+done
+echo '{"Events": [{"EventId": "1", "EventType": "Freeze", "Resources": ["vm-h0"], "NotBefore": ""}]}' >metadata/events.json
+log=evicted.log
+DCACHE_EVENTS=$metadata launch --job evicted --spares h3 --stop-status 3 -- mpirun -np 3 --host h0,h1,h2 \
+    "${heat2d[@]}" --auto --output evicted.h5 &
+wait_until '^heat2d: started from step 0'
+sleep 0.5
+echo '{"Events": [{"EventId": "2", "EventType": "Preempt", "Resources": ["VM-h1"], "NotBefore": ""}]}' >metadata/new
+mv metadata/new metadata/events.json
+wait $! || fail "the job ended with $?"
+says '^heat2d: stopped after step'
+says '^dcache-run: node h1 is lost: Azure has announced that vm-h1 will be taken away now$'
+says '^dcache-run: launch 2: 3 ranks on 3 nodes: h0,h3,h2$'
+says "^heat2d: restarted from step $(sed -n 's/^heat2d: stopped after step \([0-9]*\):.*/\1/p' "$log")\$"
+[ "$(grep -c 'is lost' "$log")" -eq 1 ] || fail "more than one node is lost"
+
 # A cable is pulled: nobody is told, mpirun notices, the spare takes over. Then a host dies and no spare is left: its rank
 # moves in with another, as --oversubscribe allows.
 log=cable.log
@@ -102,5 +125,6 @@ says '^dcache-run: launch 3: 3 ranks on 2 nodes: h0,h3$'
 log=reference.log
 DCACHE_STORE=none DCACHE_MEMORY_STORE=$scratch/reference timeout 60 mpirun -np 3 "${heat2d[@]}" --sleep-ms 0 --every 0 --output reference.h5 \
     >$log 2>&1 || fail "the undisturbed run ended with $?"
-cmp reference.h5 cable.h5 || fail "another result"
+cmp reference.h5 cable.h5 || fail "another result after the cable was pulled"
+cmp reference.h5 evicted.h5 || fail "another result after the eviction"
 echo "all as it should be; after the cable: $(grep '^heat2d: restarted' cable.log | tr '\n' ' ')"

@@ -12,35 +12,9 @@ fail() {
     failures=$((failures + 1))
 }
 
-cat >metadata.py <<'END'
-"""The instance metadata service: `events.json` says what is going to happen; without the header there is no answer."""
-import http.server
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.headers.get("Metadata") != "true":
-            self.send_error(400)
-            return
-        name = "events.json" if self.path.startswith("/metadata/scheduledevents?api-version=2020") else "place.json"
-        with open(name, "rb") as file:
-            body = file.read()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-with open("port", "w") as file:
-    file.write(f"{server.server_port}\n")
-server.serve_forever()
-END
-
 echo '{"DocumentIncarnation": 1, "Events": []}' >events.json
 echo '{"name": "hb_3", "zone": "", "platformFaultDomain": "1"}' >place.json
-python3 metadata.py &
+python3 "$TEST_SOURCE_DIR/tests/tools/instance_metadata.py" . 0 &
 server=$!
 trap 'kill "$server"' EXIT
 for _ in {1..100}; do
@@ -89,7 +63,27 @@ code=$?
 grep -q 'stopped after step' first || fail "not stopped: $(cat first)"
 
 last=$(sed -n 's/.*stopped after step \([0-9]*\).*/\1/p' first)
+# What a running program was told, `dcache events` tells somebody who is about to launch one.
+events() { # events CODE ARGUMENT...: output in $out
+    local code
+    out=$("$bin/dcache" events "${@:2}" 2>&1)
+    code=$?
+    [ "$code" = "$1" ] || fail "dcache events: exit code $code, not $1: $out"
+}
+events 0
+[ "$out" = "hb_3 will be taken away now" ] || fail "dcache events: $out"
+events 0 --json
+grep -q '"machine": "hb_3"' <<<"$out" || fail "no machine in $out"
+announce hb_3 Freeze
+events 3
+announce hb_4 Preempt
+events 3
+echo '{"name": ""}' >place.json # whose events are these?
+events 1
+DCACHE_EVENTS=http://127.0.0.1:1 events 1
 export DCACHE_EVENTS=none
+events 3
+
 heat second --steps $((last + 5))
 wait "$program" || fail "the second run failed: $(cat second)"
 grep -q "restarted from step $last" second || fail "not restarted from step $last: $(cat second)"
