@@ -1,6 +1,7 @@
 #!/bin/bash
 # timeout: 400 (on a busy machine)
 # C code is formatted as .clang-format says.
+# timeout: 600
 set -u
 # shellcheck source=tests/tools/sources.sh
 . "$(dirname "$0")/sources.sh"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # timeout: 400
 # No shell script, whatever its name, has anything that shellcheck finds.
+# timeout: 900
 set -u
 # shellcheck source=tests/tools/sources.sh
 . "$(dirname "$0")/sources.sh"
