@@ -2,8 +2,6 @@
  * a load generator checks: no step that it was told is safe may be lost. */
 #include "mlperf.h"
 
-#include <time.h>
-
 static void tell(const struct mlperf *m, const char *before, int64_t step, const char *after)
 {
     if (m->world.rank == 0) {
@@ -30,13 +28,10 @@ static dcache_status_t come_back(struct mlperf *m, int64_t *step)
 
 static dcache_status_t take(struct mlperf *m, int64_t step)
 {
-    struct timespec pause = {(time_t)m->options.pause_s,
-                             (long)((m->options.pause_s - (double)(time_t)m->options.pause_s) * 1e9)};
     struct times times;
 
     data_fill(m->data, m->bytes, m->world.rank, step, m->options.compressible);
-    while (nanosleep(&pause, &pause) != 0)
-        ;
+    mlperf_pause(m->options.pause_s);
     return m->options.way->save(m, step, mlperf_now(), &times);
 }
 

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 
+sys.dont_write_bytecode = True  # nothing is written where the source is
 import check
 
 GIB = 1 << 30

@@ -108,6 +108,9 @@ dcache_status_t mlperf_agree(struct mlperf *m, dcache_status_t local) DCACHE_MUS
 /** Seconds of a clock that only goes forward. */
 double mlperf_now(void);
 
+/** Sleep, whatever signals come. */
+void mlperf_pause(double seconds);
+
 /** A level that has been reached since `start`, as a time. */
 static inline void mlperf_mark(struct times *times, int mark, double start)
 {

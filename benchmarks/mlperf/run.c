@@ -54,7 +54,7 @@ double mlperf_size_GiB(const struct mlperf *m)
     return (double)model_total(m->options.model, m->world.size, (uint64_t)m->options.scale) / GIB;
 }
 
-static void pause_for(double seconds)
+void mlperf_pause(double seconds)
 {
     struct timespec left = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
 
@@ -106,7 +106,7 @@ static dcache_status_t save(struct mlperf *m, int number)
     struct times times;
 
     data_fill(m->data, m->bytes, m->world.rank, number, m->options.compressible);
-    pause_for(m->options.pause_s);
+    mlperf_pause(m->options.pause_s);
     double start = begin(m, &times);
     dcache_status_t status = m->options.way->save(m, number, start, &times);
     return status == DCACHE_OK ? gather(m, operation, &times) : status;
@@ -132,7 +132,7 @@ static dcache_status_t load(struct mlperf *m, enum source source, int number)
     dcache_status_t status = m->options.way->prepare_load(m, operation);
     if (status != DCACHE_OK)
         return status;
-    pause_for(m->options.pause_s);
+    mlperf_pause(m->options.pause_s);
     double start = begin(m, &times);
     status = m->options.way->load(m, operation, start, &times);
     if (status != DCACHE_OK)
