@@ -207,7 +207,8 @@ dcache_status_t dcache_checkpoint_begin(dcache_t *dc, uint64_t step) DCACHE_MUST
 dcache_status_t dcache_wait(dcache_t *dc, uint64_t step, dcache_level_t level) DCACHE_MUST_CHECK;
 
 /**
- * Ask which level `step` has by now, moving replication on a little. Collective, does not wait for the object store.
+ * Ask which level `step` has by now, moving replication on a little. Collective, does not wait for the object store:
+ * while that is down the level stays what it is, and dcache_wait() for DCACHE_DURABLE tells why.
  *
  * @param level  out: set on DCACHE_OK only
  * @return DCACHE_OK, DCACHE_NOT_FOUND, DCACHE_ERR_MISMATCH, DCACHE_ERR_INVALID, DCACHE_ERR_MPI, DCACHE_ERR_IO
@@ -274,6 +275,17 @@ typedef struct dcache_statistics {
     uint64_t bytes_protected; /**< of the images of those checkpoints */
     uint64_t bytes_copied;    /**< from the application into own copies; less with incremental = yes */
     uint64_t bytes_put;       /**< to replicas; replication that is under way counts when it ends */
+
+    /* Of this rank as a drain rank; zeros on others. The struct may grow at its end with each version below 1.0: build
+     * programs with the header of the library they run with. */
+    uint64_t drain_shards;    /**< stored */
+    uint64_t drain_bytes;     /**< of those, once each */
+    double drain_seconds;     /**< at work; waiting for a busy store, or held back, included */
+    double drain_cpu_seconds; /**< CPU time that reading, verifying and sending took */
+    uint64_t drain_requests;  /**< sent to the object store, each attempt for itself */
+    uint64_t drain_retries;   /**< attempts after the first one of a request */
+    uint64_t drain_throttled; /**< answers that say the store is busy */
+    uint64_t drain_hedged;    /**< blocks that took long and were sent on a second connection as well */
 } dcache_statistics_t;
 
 /** Read the counters of this rank. Not collective. @return DCACHE_OK, DCACHE_ERR_INVALID */

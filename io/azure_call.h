@@ -26,6 +26,7 @@ struct azure_store {
     struct http_client *http;
     const char *endpoint_path; /**< of place.endpoint: "" or "/account" */
     size_t origin_length;      /**< of place.endpoint without that path */
+    _Atomic uint64_t hedged;   /**< blocks that were sent twice because they took long */
     struct azure_blocks {      /**< memory of blocks between two puts: faulting it in anew costs as much as a copy */
         pthread_mutex_t lock;
         size_t block_bytes; /**< of each */

@@ -1,6 +1,7 @@
 #include "io/azure_put.h"
 
 #include "io/crc64.h"
+#include "io/stragglers.h"
 #include "io/workers.h"
 
 #include <inttypes.h>
@@ -75,6 +76,8 @@ struct put {
     char identity[AZURE_IDENTITY_CHARS + 1]; /* of this round */
     pthread_mutex_t reading;                 /* of the source and of `next` */
     uint32_t next;                           /* block to be read */
+    uint64_t throttled;                      /* answers of a busy service when the put began */
+    struct stragglers stragglers;            /* blocks that are under way */
 };
 
 /* One block under way. */
@@ -228,23 +231,20 @@ static void make_block_id(const struct put *put, uint32_t index, char id[BLOCK_I
     EVP_EncodeBlock((unsigned char *)id, (const unsigned char *)plain, BLOCK_ID_BYTES);
 }
 
-static dcache_status_t send_block(struct put *put, struct diag *dg, struct block *block)
+/* Send a block that was read. `over` becomes true when it need not be sent any more. */
+static dcache_status_t send_block(const struct put *put, struct diag *dg, const struct block *block,
+                                  const atomic_bool *over)
 {
     char id[BLOCK_ID_CHARS + 1];
     struct http_response response;
     struct azure_call call = azure_call_make(put->store, "PUT", "store a block of", put->key);
-    dcache_status_t status = read_block(put, dg, block);
-    if (status == DCACHE_OK)
-        status = diag_failpoint_data(dg, "object_azure_block", block->buffer, &block->bytes);
-    if (status != DCACHE_OK)
-        return status;
     make_block_id(put, block->index, id);
     azure_call_add_query(&call, "blockid", id);
     azure_call_add_query(&call, "comp", "block");
     set_body(&call, block);
     call.cancel = put->cancel;
-    call.stop = block->stop;
-    status = azure_call_send(&call, dg, &response);
+    call.stop = over;
+    dcache_status_t status = azure_call_send(&call, dg, &response);
     if (status != DCACHE_OK)
         return status;
     if (response.status == 201)
@@ -254,16 +254,52 @@ static dcache_status_t send_block(struct put *put, struct diag *dg, struct block
     return azure_call_fail(&call, dg, &response);
 }
 
-/* One block, on one of the threads: which one of them is decided when the source is free. */
-static dcache_status_t put_block(void *context, const struct workers_turn *turn)
+static dcache_status_t send_watched(struct put *put, struct diag *dg, unsigned worker, const struct block *block)
 {
-    struct put *put = context;
+    struct straggler *flight = stragglers_begin(&put->stragglers, worker, block);
+    dcache_status_t status = send_block(put, dg, block, &flight->over);
+    return stragglers_end(&put->stragglers, flight, status == DCACHE_OK) ? DCACHE_OK : status;
+}
+
+/* One block, on one of the threads: which one of them is decided when the source is free. */
+static dcache_status_t put_block(struct put *put, const struct workers_turn *turn)
+{
     struct block block = {.stop = turn->stop};
     dcache_status_t status = take_buffer(put, turn->dg, &block);
     if (status == DCACHE_OK)
-        status = send_block(put, turn->dg, &block);
+        status = read_block(put, turn->dg, &block);
+    if (status == DCACHE_OK)
+        status = diag_failpoint_data(turn->dg, "object_azure_block", block.buffer, &block.bytes);
+    if (status == DCACHE_OK)
+        status = send_watched(put, turn->dg, turn->worker, &block);
     give_buffer_back(put, &block);
+    if (status == DCACHE_OK)
+        stragglers_count(&put->stragglers);
+    else
+        stragglers_abandon(&put->stragglers);
     return status;
+}
+
+/* No block is left to begin: send those again that take much longer than the others, on this thread's connection. The
+ * same block under the same id cannot do harm, and the first answer counts. A busy service is not asked for more. */
+static dcache_status_t help_stragglers(struct put *put, const struct workers_turn *turn)
+{
+    struct straggler *flight;
+    while ((flight = stragglers_take(&put->stragglers, put->cancel)) != NULL) {
+        struct diag quiet = *turn->dg;
+        bool busy = http_client_counts(put->store->http).throttled != put->throttled;
+        if (!busy)
+            atomic_fetch_add(&put->store->hedged, 1);
+        dcache_status_t status = busy ? DCACHE_ERR_STORE : send_block(put, &quiet, flight->what, &flight->over);
+        stragglers_helped(&put->stragglers, flight, status == DCACHE_OK);
+    }
+    return DCACHE_OK;
+}
+
+static dcache_status_t put_or_help(void *context, const struct workers_turn *turn)
+{
+    struct put *put = context;
+    return turn->task < put->block_count ? put_block(put, turn) : help_stragglers(put, turn);
 }
 
 /* The body of Put Block List, malloc'ed. <Latest> and not <Uncommitted>: a repeated commit then finds the same blocks
@@ -308,8 +344,13 @@ static dcache_status_t commit_blocks(const struct put *put, struct diag *dg, boo
 
 static dcache_status_t put_blocks(struct put *put, struct diag *dg, bool *once_more)
 {
+    const unsigned connections = put->store->base.policy.connections;
+    const unsigned threads = connections < put->block_count ? connections : put->block_count;
     put->next = 0;
-    dcache_status_t status = workers_run(dg, put->store->base.policy.connections, put->block_count, put_block, put);
+    put->throttled = http_client_counts(put->store->http).throttled;
+    stragglers_open(&put->stragglers, put->block_count);
+    dcache_status_t status = workers_run(dg, threads, (size_t)put->block_count + threads - 1, put_or_help, put);
+    stragglers_close(&put->stragglers);
     if (status == DCACHE_OK)
         status = diag_failpoint(dg, "object_azure_commit");
     return status == DCACHE_OK ? commit_blocks(put, dg, once_more) : status;

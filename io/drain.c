@@ -16,6 +16,13 @@
 
 /* --- One image as the source of an object --------------------------------------------------------------------------*/
 
+/* From when on, and from which counts on, the drain of a step is held to its budget. */
+struct window {
+    struct object_store *store;
+    uint64_t start;
+    uint64_t cpu_ns;
+};
+
 /* An open slot. The header is in memory from the start: what the object gets is what was checked. */
 struct image {
     struct slot slot;
@@ -25,6 +32,7 @@ struct image {
     unsigned char *chunk;   /* room for one chunk, for ranges that begin or end inside of one */
     uint32_t chunk_index;   /* the verified chunk that is in there, or NO_CHUNK */
     struct drain_control *control;
+    const struct window *window;
     uint64_t counted;      /* bytes of this image that are in control->bytes_stored; retries count once */
     dcache_status_t error; /* why reading failed, DCACHE_OK when it did not */
 };
@@ -37,10 +45,36 @@ static void image_close(struct image *image)
     free(image->chunk);
 }
 
-static dcache_status_t hold_back(struct diag *dg, struct drain_control *control)
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now = {0};
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The CPU time that reading and sending have taken since ever. */
+static uint64_t cpu_ns(struct object_store *store, struct drain_control *control)
+{
+    return object_store_traffic(store).cpu_ns + atomic_load(&control->reading_cpu_ns);
+}
+
+/* Whether what is to be sent at `turn` has to wait: for that, for a checkpoint that is being taken, or because the
+ * drain of this step has used more CPU time than it may by now. */
+static bool must_wait(const struct window *window, struct drain_control *control, uint64_t turn)
+{
+    const uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    if (atomic_load(&control->pause) || (now < turn && atomic_load(&control->pace.bytes_per_s) != 0))
+        return true;
+    return atomic_load(&control->pace.cpu_ns_per_s) != 0 &&
+           pace_over_budget(&control->pace, cpu_ns(window->store, control) - window->cpu_ns, now - window->start);
+}
+
+static dcache_status_t hold_back(struct diag *dg, const struct window *window, struct drain_control *control,
+                                 uint64_t bytes)
 {
     const struct timespec nap = {.tv_nsec = PAUSE_POLL_NS};
-    while (atomic_load(&control->pause) && !atomic_load(&control->cancel))
+    const uint64_t turn = pace_reserve(&control->pace, bytes, clock_ns(CLOCK_MONOTONIC));
+    while (!atomic_load(&control->cancel) && must_wait(window, control, turn))
         (void)nanosleep(&nap, NULL);
     if (atomic_load(&control->cancel))
         return diag_fail(dg, DCACHE_ERR_CANCELLED, "the drain was cancelled");
@@ -110,7 +144,7 @@ static dcache_status_t read_range(struct diag *dg, struct image *image, uint64_t
                                   uint64_t bytes, uint64_t *crc)
 {
     const struct shard_header *header = &image->header;
-    dcache_status_t status = hold_back(dg, image->control);
+    dcache_status_t status = hold_back(dg, image->window, image->control, bytes);
     if (status == DCACHE_OK && (offset > header->file_bytes || bytes > header->file_bytes - offset))
         status = diag_fail(dg, DCACHE_ERR_INTERNAL, "a range outside of %s was asked for", image->name);
     *crc = 0;
@@ -138,7 +172,9 @@ static dcache_status_t read_image(void *context, struct diag *dg, uint64_t offse
 {
     struct image *image = context;
     uint64_t digest = 0;
+    const uint64_t cpu_before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     dcache_status_t status = read_range(dg, image, offset, buffer, bytes, &digest);
+    atomic_fetch_add(&image->control->reading_cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_before);
     if (status == DCACHE_OK)
         status = diag_failpoint_data(dg, "drain.read", buffer, &bytes);
     if (status != DCACHE_OK) {
@@ -161,6 +197,7 @@ struct drain {
     struct object_store *store;
     const struct drain_request *request;
     struct drain_control *control;
+    struct window window;
     struct step_objects objects;
     struct manifest stored; /* what the parts of this set say is there already */
     struct manifest part;   /* what this drainer stored or found stored; room for all it can be */
@@ -195,6 +232,7 @@ static dcache_status_t image_open(struct drain *drain, const struct drain_item *
     shard_encode(&image->header, image->encoded);
     image->chunk_index = NO_CHUNK;
     image->control = drain->control;
+    image->window = &drain->window;
     return DCACHE_OK;
 }
 
@@ -263,7 +301,7 @@ static dcache_status_t drain_item(struct drain *drain, const struct drain_item *
     struct image image = {.slot = {.fd = -1}};
     if (manifest_find(&drain->part, item->rank) != NULL)
         return DCACHE_OK; /* from another copy */
-    dcache_status_t status = hold_back(drain->dg, drain->control);
+    dcache_status_t status = hold_back(drain->dg, &drain->window, drain->control, 0);
     if (status != DCACHE_OK)
         return status;
     status = image_open(drain, item, &image);
@@ -388,6 +426,8 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
 {
     struct drain drain = {.dg = dg, .store = store, .request = request, .control = control};
     bool found = false;
+    drain.window =
+        (struct window){.store = store, .start = clock_ns(CLOCK_MONOTONIC), .cpu_ns = cpu_ns(store, control)};
     dcache_status_t status = diag_failpoint(dg, "drain.begin");
     if (status == DCACHE_OK)
         status = step_objects_list(dg, store, request->job, request->set.step, &drain.objects);
@@ -401,4 +441,14 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
     if (status == DCACHE_OK)
         *durable = found;
     return status;
+}
+
+void drain_report_text(const struct drain_report *report, char text[DRAIN_REPORT_MAX])
+{
+    const double rate = report->seconds > 0 ? (double)report->bytes / 1e6 / report->seconds : 0;
+    snprintf(text, DRAIN_REPORT_MAX,
+             "%" PRIu64 " shards, %.1f MB in %.1f s (%.1f MB/s, %.2f CPU s), %" PRIu64 " requests, %" PRIu64
+             " retries, %" PRIu64 " throttled, %" PRIu64 " hedged",
+             report->shards, (double)report->bytes / 1e6, report->seconds, rate, report->cpu_seconds,
+             report->traffic.requests, report->traffic.retries, report->traffic.throttled, report->traffic.hedged);
 }

@@ -10,6 +10,7 @@
 
 #include "io/manifest.h"
 #include "io/node_store.h"
+#include "io/pace.h"
 
 /** One shard to drain: in which store (index into `stores`), as what, in which slot. */
 struct drain_item {
@@ -34,7 +35,23 @@ struct drain_control {
     atomic_bool pause;             /**< hold back between blocks while it is set */
     _Atomic uint64_t bytes_stored; /**< grows, over all requests */
     _Atomic uint64_t shards_stored;
+    struct pace pace;                /**< kept between blocks */
+    _Atomic uint64_t reading_cpu_ns; /**< CPU time of reading and verifying; grows */
 };
+
+/** What a drain came to, and what it took. */
+struct drain_report {
+    uint64_t shards;
+    uint64_t bytes;
+    double seconds; /**< it was at work, waiting for the store or held back included */
+    double cpu_seconds;
+    struct object_traffic traffic;
+};
+
+#define DRAIN_REPORT_MAX 256
+
+/** One line for people: shards, bytes, rate, requests, retries, throttled, hedged. */
+void drain_report_text(const struct drain_report *report, char text[DRAIN_REPORT_MAX]);
 
 /**
  * Store the shards, the part and, if all parts are there, the manifest.

@@ -26,6 +26,7 @@ struct http_client {
     size_t idle_count;
     char ca_bundle[1024];         /* "" = the system's */
     CURL *idle[IDLE_HANDLES_MAX]; /* each keeps the connections it used alive */
+    struct http_counts counts;    /* guarded by `lock` */
 };
 
 /* One attempt, as the callbacks of libcurl see it. */
@@ -48,6 +49,13 @@ static double now_s(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec used = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
 static bool is_cancelled(const struct http_request *request)
@@ -275,6 +283,28 @@ static void give_handle_back(struct http_client *client, CURL *curl)
         curl_easy_cleanup(curl);
 }
 
+/* An attempt has ended, as `response` says. */
+static void count_attempt(struct http_client *client, const struct http_response *response, CURL *curl, uint64_t cpu_ns)
+{
+    curl_off_t sent = 0;
+    curl_easy_getinfo(curl, CURLINFO_SIZE_UPLOAD_T, &sent);
+    pthread_mutex_lock(&client->lock);
+    client->counts.requests++;
+    client->counts.retries += response->attempts > 1;
+    client->counts.throttled += response->status == 429 || response->status == 503;
+    client->counts.sent += sent > 0 ? (uint64_t)sent : 0;
+    client->counts.cpu_ns += cpu_ns;
+    pthread_mutex_unlock(&client->lock);
+}
+
+struct http_counts http_client_counts(struct http_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    struct http_counts counts = client->counts;
+    pthread_mutex_unlock(&client->lock);
+    return counts;
+}
+
 /* A store on this machine is never behind the proxy that the environment may name, nor is a virtual machine's metadata
  * service at its link-local address. */
 static bool is_loopback(const char *url)
@@ -473,8 +503,10 @@ static dcache_status_t try_once(struct http_client *client, struct diag *dg, con
     set_options(&attempt, headers, left_s);
     if (client->ca_bundle[0] != '\0')
         curl_easy_setopt(attempt.curl, CURLOPT_CAINFO, client->ca_bundle);
+    const uint64_t cpu_before = thread_cpu_ns();
     CURLcode code = perform(&attempt, dg);
     describe(&attempt, code);
+    count_attempt(client, response, attempt.curl, thread_cpu_ns() - cpu_before);
     curl_off_t retry_after = 0;
     curl_easy_getinfo(attempt.curl, CURLINFO_RETRY_AFTER, &retry_after);
     give_handle_back(client, attempt.curl);

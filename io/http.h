@@ -73,6 +73,15 @@ struct http_request {
     const atomic_bool *stop;   /**< or NULL; as `cancel`, for another reason */
 };
 
+/** What a client has sent since it was opened, over all threads. */
+struct http_counts {
+    uint64_t requests;  /**< each attempt is one */
+    uint64_t retries;   /**< attempts after the first one of a request */
+    uint64_t throttled; /**< answers that say the service is busy: 429, 503 */
+    uint64_t sent;      /**< bytes of bodies, with those that were sent again */
+    uint64_t cpu_ns;    /**< CPU time of the threads that sent them */
+};
+
 /** Make a client. Certificates are verified against the bundle that CURL_CA_BUNDLE or SSL_CERT_FILE names, as curl
  * does, or else the system's. @return DCACHE_OK, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_STORE (libcurl cannot be used) */
 dcache_status_t http_client_open(struct diag *dg, struct http_client **client) DCACHE_MUST_CHECK;
@@ -91,6 +100,9 @@ void http_client_close(struct http_client *client);
  */
 dcache_status_t http_perform(struct http_client *client, struct diag *dg, const struct http_request *request,
                              struct http_response *response) DCACHE_MUST_CHECK;
+
+/** Any thread may ask at any time. */
+struct http_counts http_client_counts(struct http_client *client);
 
 /** Append `text` to the string in `url`, percent-encoded but for A-Z a-z 0-9 - _ . ~ ; false when it does not fit. */
 bool http_escape_append(char *url, size_t size, const char *text) DCACHE_MUST_CHECK;

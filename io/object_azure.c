@@ -245,6 +245,18 @@ static void azure_close(struct object_store *base)
     free(store);
 }
 
+static struct object_traffic azure_traffic(struct object_store *base)
+{
+    struct azure_store *store = (struct azure_store *)base;
+    const struct http_counts counts = http_client_counts(store->http);
+    return (struct object_traffic){.requests = counts.requests,
+                                   .retries = counts.retries,
+                                   .throttled = counts.throttled,
+                                   .hedged = atomic_load(&store->hedged),
+                                   .sent = counts.sent,
+                                   .cpu_ns = counts.cpu_ns};
+}
+
 static const struct object_store_ops azure_ops = {
     .scheme = "azure",
     .create = azure_create,
@@ -253,6 +265,7 @@ static const struct object_store_ops azure_ops = {
     .head = azure_head,
     .list = azure_list,
     .remove = azure_remove,
+    .traffic = azure_traffic,
     .close = azure_close,
 };
 

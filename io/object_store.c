@@ -338,6 +338,12 @@ dcache_status_t object_store_open(struct diag *dg, const char *canonical, const 
     return status == DCACHE_OK ? object_azure_open(dg, &place, credentials, &checked, store) : status;
 }
 
+struct object_traffic object_store_traffic(struct object_store *store)
+{
+    const struct object_traffic none = {.requests = 0};
+    return store != NULL && store->ops->traffic != NULL ? store->ops->traffic(store) : none;
+}
+
 void object_store_close(struct object_store *store)
 {
     if (store != NULL)

@@ -84,6 +84,16 @@ enum object_condition {
 /** Called for each object, in ascending order of keys. Not DCACHE_OK stops the listing, which then returns it. */
 typedef dcache_status_t (*object_visitor)(void *context, const char *key, uint64_t bytes);
 
+/** What the use of a store has taken on the network since it was opened, over all threads. */
+struct object_traffic {
+    uint64_t requests;  /**< each attempt is one */
+    uint64_t retries;   /**< attempts after the first one of a request */
+    uint64_t throttled; /**< answers that say the service is busy: 429, 503 */
+    uint64_t hedged;    /**< blocks that took long and were sent on a second connection as well */
+    uint64_t sent;      /**< bytes of bodies, with those that were sent again */
+    uint64_t cpu_ns;    /**< CPU time of the threads that sent them */
+};
+
 /** What a backend does. Every slot blocks, may be called from any thread, and never keeps a pointer it was given. */
 struct object_store_ops {
     const char *scheme;
@@ -109,6 +119,8 @@ struct object_store_ops {
                             void *context);
     /** Remove an object; DCACHE_OK also when it was not there. */
     dcache_status_t (*remove)(struct object_store *store, struct diag *dg, const char *key);
+    /** Any thread may ask at any time. NULL: it uses no network. */
+    struct object_traffic (*traffic)(struct object_store *store);
     /** Free everything. No call may be under way. */
     void (*close)(struct object_store *store);
 };
@@ -154,6 +166,9 @@ dcache_status_t object_store_explain_auth(struct diag *dg, const char *url, enum
 /** Open a store on a canonical URL. Touches the network only when used (the file backend makes its directory). */
 dcache_status_t object_store_open(struct diag *dg, const char *canonical, const struct object_credentials *credentials,
                                   const struct object_policy *policy, struct object_store **store) DCACHE_MUST_CHECK;
+
+/** All zeros for a NULL store and where there is no network. */
+struct object_traffic object_store_traffic(struct object_store *store);
 
 /** Close and free; NULL is allowed. */
 void object_store_close(struct object_store *store);

@@ -236,7 +236,7 @@ static dcache_status_t take(dcache_t *dc, uint64_t step, bool background)
         dc->ring[slot].to_drain = drain_wanted(dc);
         status = save(dc, slot, &set, background);
     }
-    drain_thread_pause(dc->drain, false);
+    drain_thread_pause(dc->drain, dc->replicating.active && dc->progress != NULL); /* which ends it */
     ssd_thread_pause(dc->ssd_thread, false);
     if (status == DCACHE_OK) {
         dc->taken++;

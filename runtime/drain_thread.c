@@ -27,6 +27,7 @@ struct drain_thread {
     bool failing; /* the last attempt failed: what waits would fare no better, so it is as good as failed, too */
     char failure[DIAG_TEXT_MAX];
     bool stop;
+    double seconds; /* at work */
     struct drain_control control;
     struct diag diag; /* the thread's own */
     struct object_store *objects;
@@ -95,9 +96,12 @@ static bool work_on(struct drain_thread *t, struct entry *entry, bool was_failin
         t->items[i] = (struct drain_item){0, t->duties[i].kind, t->duties[i].rank, slot};
     struct drain_request request = {t->job, work.set, t->name, t->store, t->items, t->duty_count};
     t->diag.text[0] = '\0';
+    const double start = threads_now();
     dcache_status_t status = drain_step(&t->diag, t->objects, &request, &t->control, &durable);
+    const double seconds = threads_now() - start;
     enum drain_state state = state_after(status, durable);
     pthread_mutex_lock(&t->lock);
+    t->seconds += seconds;
     if (entry->serial != work.serial || entry->state == DRAIN_NONE || t->stop)
         return true; /* dropped meanwhile: what came of it is nobody's business */
     log_outcome(t, &work, state, was_failing);
@@ -246,6 +250,7 @@ void drain_thread_wait(struct drain_thread *t, double seconds)
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
         return;
     }
+    atomic_store(&t->control.pause, false);
     pthread_mutex_lock(&t->lock);
     pthread_cond_timedwait(&t->changed, &t->lock, &until);
     pthread_mutex_unlock(&t->lock);
@@ -255,6 +260,46 @@ void drain_thread_pause(struct drain_thread *t, bool pause)
 {
     if (t != NULL)
         atomic_store(&t->control.pause, pause);
+}
+
+void drain_thread_limit(struct drain_thread *t, uint64_t bytes_per_s, double cpu_share)
+{
+    if (t == NULL)
+        return;
+    atomic_store(&t->control.pace.bytes_per_s, bytes_per_s);
+    atomic_store(&t->control.pace.cpu_ns_per_s, (uint64_t)(cpu_share * 1e9));
+}
+
+void drain_thread_hurry(struct drain_thread *t)
+{
+    if (t != NULL)
+        pace_lift(&t->control.pace);
+}
+
+struct drain_report drain_thread_report(struct drain_thread *t)
+{
+    struct drain_report report = {.shards = 0};
+
+    if (t == NULL)
+        return report;
+    report.shards = atomic_load(&t->control.shards_stored);
+    report.bytes = atomic_load(&t->control.bytes_stored);
+    report.traffic = object_store_traffic(t->objects);
+    report.cpu_seconds = (double)(report.traffic.cpu_ns + atomic_load(&t->control.reading_cpu_ns)) * 1e-9;
+    pthread_mutex_lock(&t->lock);
+    report.seconds = t->seconds;
+    pthread_mutex_unlock(&t->lock);
+    return report;
+}
+
+static void log_report(struct drain_thread *t)
+{
+    char text[DRAIN_REPORT_MAX];
+    const struct drain_report report = drain_thread_report(t);
+
+    drain_report_text(&report, text);
+    if (report.shards > 0 || report.traffic.retries > 0)
+        diag_log(&t->diag, DIAG_INFO, "drained %s", text);
 }
 
 void drain_thread_stop(struct drain_thread *t)
@@ -267,5 +312,6 @@ void drain_thread_stop(struct drain_thread *t)
     pthread_cond_broadcast(&t->changed);
     pthread_mutex_unlock(&t->lock);
     pthread_join(t->thread, NULL);
+    log_report(t);
     free_all(t);
 }

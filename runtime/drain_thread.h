@@ -51,10 +51,20 @@ void drain_thread_drop(struct drain_thread *thread, uint32_t slot);
 /** Wait until some entry changes its state, at most so long. */
 void drain_thread_wait(struct drain_thread *thread, double seconds);
 
-/** Hold back while a checkpoint uses memory and network. */
+/** What all of it came to so far; zeros for a NULL thread. Any thread may ask. */
+struct drain_report drain_thread_report(struct drain_thread *thread);
+
+/** Keep to so many bytes per second, and to so much CPU time in a second of time (0 = no limit). */
+void drain_thread_limit(struct drain_thread *thread, uint64_t bytes_per_s, double cpu_share);
+
+/** The job is waiting for nothing else: no limits from now on. */
+void drain_thread_hurry(struct drain_thread *thread);
+
+/** Hold back while a checkpoint or its replication uses memory and network; drain_thread_wait() ends it, since who
+ * waits for the drain wants it to go on. Any thread may call this. */
 void drain_thread_pause(struct drain_thread *thread, bool pause);
 
-/** Cancel what is under way, join, free. NULL is allowed. */
+/** Cancel what is under way, join, log what all of it came to, free. NULL is allowed. */
 void drain_thread_stop(struct drain_thread *thread);
 
 #endif

@@ -9,6 +9,8 @@
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
 
+#include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,6 +302,19 @@ static dcache_status_t write_documents(dcache_t *dc, uint32_t *plan_ranks, size_
     return status == DCACHE_OK ? drain_plan_write(&dc->diag, &dc->store, &plan) : status;
 }
 
+/* What the options allow a node is shared by its drain ranks; the CPU time is of the cores that this rank may run on,
+ * which are all of the node's when ranks are not bound. */
+static void limit_drain(dcache_t *dc)
+{
+    const int64_t most = dc->options.drain_ranks_per_node;
+    const double share = 1.0 / (double)(dc->world.node_ranks < most ? dc->world.node_ranks : most);
+    cpu_set_t cores;
+    const int bound = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+    const double mine = fmin((double)bound, fmax((double)sysconf(_SC_NPROCESSORS_ONLN) * share, 1e-3));
+    const double rate = ceil((double)dc->options.drain_bandwidth * share);
+    drain_thread_limit(dc->drain, (uint64_t)rate, (double)dc->options.drain_slowdown / 100.0 * mine);
+}
+
 static dcache_status_t start_drain(dcache_t *dc)
 {
     size_t size = (size_t)dc->world.size, plan_count = 0, duty_count;
@@ -323,6 +338,8 @@ static dcache_status_t start_drain(dcache_t *dc)
     if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
         status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, duties, duty_count, &dc->drain);
 done:
+    if (status == DCACHE_OK && dc->drain != NULL)
+        limit_drain(dc);
     free(duties);
     free(plan_ranks);
     return status;
@@ -502,6 +519,7 @@ static dcache_status_t finish_work(dcache_t *dc)
         return DCACHE_ERR_MPI;
     if (replication_finish(dc) != DCACHE_OK && dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING, "the last step stays on its nodes only: %s", dc->diag.text);
+    drain_thread_hurry(dc->drain);
     for (uint32_t k = 0; k < dc->slots; k++) {
         if (dc->ring[k].level == DCACHE_LEVEL_NONE || !dc->ring[k].to_drain || dc->ring[k].durable)
             continue;
@@ -528,12 +546,27 @@ dcache_status_t dcache_close(dcache_t **dc)
     return status;
 }
 
+static void add_drain(const dcache_t *dc, dcache_statistics_t *statistics)
+{
+    const struct drain_report report = drain_thread_report(dc->drain);
+
+    statistics->drain_shards = report.shards;
+    statistics->drain_bytes = report.bytes;
+    statistics->drain_seconds = report.seconds;
+    statistics->drain_cpu_seconds = report.cpu_seconds;
+    statistics->drain_requests = report.traffic.requests;
+    statistics->drain_retries = report.traffic.retries;
+    statistics->drain_throttled = report.traffic.throttled;
+    statistics->drain_hedged = report.traffic.hedged;
+}
+
 dcache_status_t dcache_get_statistics(dcache_t *dc, dcache_statistics_t *statistics)
 {
     if (dc == NULL || statistics == NULL)
         return DCACHE_ERR_INVALID;
     progress_hold(dc);
     *statistics = dc->statistics;
+    add_drain(dc, statistics);
     progress_release(dc);
     return DCACHE_OK;
 }

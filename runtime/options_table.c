@@ -148,6 +148,26 @@ const struct option options_table[] = {
      .offset = FIELD(drain_nodes),
      .help = "At most so many nodes drain, for an object store that takes no more; raised to what reaches every shard. "
              "0: all nodes."},
+    {.key = "drain_bandwidth",
+     .type = OPTION_SIZE,
+     .preset = "0",
+     .unit = "bytes per second",
+     .maximum = INT64_C(1) << 50,
+     .offset = FIELD(drain_bandwidth),
+     .help =
+         "How many bytes per second a node drains at most, shared evenly by its drain ranks. dcache_close() lifts it, "
+         "and `dcache drain` does not keep it: then nobody computes. 0: as fast as it goes."},
+    {.key = "drain_slowdown",
+     .type = OPTION_INTEGER,
+     .preset = "0",
+     .unit = "percent",
+     .maximum = 100,
+     .offset = FIELD(drain_slowdown),
+     .help =
+         "How much of the node's CPU time the drain takes at most, averaged over a step: an application that uses all "
+         "cores is slowed down by no more than that. Of a rank that is bound to fewer cores than its share, of those. "
+         "The CPU time is measured, and the drain waits between blocks to keep to it; dcache_close() lifts it. 0: as "
+         "much as it takes."},
     {.key = "when_full",
      .type = OPTION_CHOICE,
      .preset = "block",

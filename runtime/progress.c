@@ -30,7 +30,8 @@ static void *thread_main(void *argument)
             pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
-        (void)replication_advance(dc, false);
+        if (replication_advance(dc, false))
+            drain_thread_pause(dc->drain, false);
         pthread_mutex_unlock(&p->lock);
         usleep(PAUSE_US);
         pthread_mutex_lock(&p->lock);

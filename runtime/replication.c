@@ -192,6 +192,7 @@ dcache_status_t replication_finish(dcache_t *dc)
     else
         settle(dc, rep->slot);
     rep->active = false;
+    drain_thread_pause(dc->drain, false);
     levels_replicated(dc, rep->slot, status);
     if (status == DCACHE_OK)
         cleanup_after(dc, rep->slot);

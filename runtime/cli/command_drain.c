@@ -14,9 +14,8 @@
 struct outcome {
     dcache_status_t status;
     bool durable;
-    bool was_durable; /* before we came */
-    uint64_t shards;  /* stored now */
-    uint64_t bytes;
+    bool was_durable;           /* before we came */
+    struct drain_report report; /* of what was stored now */
     struct number_list missing; /* ranks that are not in the object store */
     char text[DIAG_TEXT_MAX];   /* when status is an error */
 };
@@ -162,12 +161,44 @@ static dcache_status_t find_missing(struct drain_run *run, const struct overview
     return DCACHE_OK;
 }
 
+static double now_s(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static struct drain_report report_now(struct drain_run *run)
+{
+    const struct object_traffic traffic = object_store_traffic(run->overview->remote);
+    return (struct drain_report){.shards = atomic_load(&run->control.shards_stored),
+                                 .bytes = atomic_load(&run->control.bytes_stored),
+                                 .seconds = now_s(),
+                                 .cpu_seconds =
+                                     (double)(traffic.cpu_ns + atomic_load(&run->control.reading_cpu_ns)) * 1e-9,
+                                 .traffic = traffic};
+}
+
+static struct drain_report report_since(struct drain_run *run, const struct drain_report *before)
+{
+    struct drain_report report = report_now(run);
+    report.shards -= before->shards;
+    report.bytes -= before->bytes;
+    report.seconds -= before->seconds;
+    report.cpu_seconds -= before->cpu_seconds;
+    report.traffic.requests -= before->traffic.requests;
+    report.traffic.retries -= before->traffic.retries;
+    report.traffic.throttled -= before->traffic.throttled;
+    report.traffic.hedged -= before->traffic.hedged;
+    report.traffic.sent -= before->traffic.sent;
+    return report;
+}
+
 static void drain_one(struct drain_run *run, const struct overview_step *step, struct outcome *outcome)
 {
     char what[64];
     struct watcher watcher;
-    uint64_t shards_before = atomic_load(&run->control.shards_stored);
-    uint64_t bytes_before = atomic_load(&run->control.bytes_stored);
+    const struct drain_report before = report_now(run);
     memset(outcome, 0, sizeof *outcome);
     outcome->durable = outcome->was_durable = step->durable;
     if (step->durable)
@@ -183,8 +214,7 @@ static void drain_one(struct drain_run *run, const struct overview_step *step, s
     watcher_stop(&watcher);
     if (outcome->status != DCACHE_OK)
         snprintf(outcome->text, sizeof outcome->text, "%s", run->cli->dg.text);
-    outcome->shards = atomic_load(&run->control.shards_stored) - shards_before;
-    outcome->bytes = atomic_load(&run->control.bytes_stored) - bytes_before;
+    outcome->report = report_since(run, &before);
 }
 
 static void print_outcome(const struct overview_step *step, struct outcome *outcome)
@@ -195,8 +225,8 @@ static void print_outcome(const struct overview_step *step, struct outcome *outc
         puts("DURABLE already");
         return;
     }
-    printf("%" PRIu64 " shard%s stored (%s), ", outcome->shards, outcome->shards == 1 ? "" : "s",
-           text_size(outcome->bytes, size));
+    printf("%" PRIu64 " shard%s stored (%s), ", outcome->report.shards, outcome->report.shards == 1 ? "" : "s",
+           text_size(outcome->report.bytes, size));
     if (outcome->durable)
         puts("DURABLE");
     else if (outcome->status != DCACHE_OK)
@@ -205,16 +235,28 @@ static void print_outcome(const struct overview_step *step, struct outcome *outc
         printf("not durable yet: rank%s %s missing in the object store; run `dcache drain` on other nodes of the job "
                "(a checkpoint that was interrupted stays incomplete)\n",
                outcome->missing.count == 1 ? "" : "s", number_list_text(&outcome->missing));
+    if (outcome->report.bytes > 0 || outcome->report.traffic.retries > 0) {
+        char text[DRAIN_REPORT_MAX];
+        drain_report_text(&outcome->report, text);
+        printf("  %s\n", text);
+    }
     fflush(stdout);
 }
 
 static json_t *outcome_json(const struct overview_step *step, struct outcome *outcome)
 {
     uint64_t missing = outcome->missing.count;
-    return json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:s, s:o}", "step", (json_int_t)step->set.step, "sequence",
-                     (json_int_t)step->set.sequence, "shards_stored", (json_int_t)outcome->shards, "bytes_stored",
-                     (json_int_t)outcome->bytes, "durable", outcome->durable, "missing_ranks", (json_int_t)missing,
-                     "missing", number_list_text(&outcome->missing), "error",
+    const struct drain_report *report = &outcome->report;
+    const struct object_traffic *traffic = &report->traffic;
+    return json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:o}", "step",
+                     (json_int_t)step->set.step, "sequence", (json_int_t)step->set.sequence, "shards_stored",
+                     (json_int_t)report->shards, "bytes_stored", (json_int_t)report->bytes, "durable", outcome->durable,
+                     "missing_ranks", (json_int_t)missing, "missing", number_list_text(&outcome->missing), "seconds",
+                     report->seconds, "bytes_per_second",
+                     report->seconds > 0 ? (double)report->bytes / report->seconds : 0.0, "cpu_seconds",
+                     report->cpu_seconds, "requests", (json_int_t)traffic->requests, "retries",
+                     (json_int_t)traffic->retries, "throttled", (json_int_t)traffic->throttled, "hedged",
+                     (json_int_t)traffic->hedged, "bytes_sent", (json_int_t)traffic->sent, "error",
                      outcome->status != DCACHE_OK ? json_string(outcome->text) : json_null());
 }
 

@@ -26,6 +26,8 @@ struct http_server {
     char heads[HTTP_SERVER_REQUESTS_MAX][HEAD_MAX];
     char bodies[HTTP_SERVER_REQUESTS_MAX][HEAD_MAX];
     char identity[128];
+    int held[16]; /* connections that get no answer, closed in the end */
+    unsigned held_count;
 };
 
 static void die(const char *what)
@@ -136,12 +138,13 @@ static void give_endless(struct http_server *server, int fd, const char *text)
         going = give(fd, many, sizeof many);
 }
 
-static void serve(struct http_server *server, int fd)
+/* True when the connection is done with. */
+static bool serve(struct http_server *server, int fd)
 {
     size_t index = atomic_load(&server->requests);
     const struct reply *reply = &server->script[index < server->script_count ? index : server->script_count - 1];
     if (!read_request(server, fd, reply->action != REPLY_EARLY))
-        return;
+        return true;
     switch (reply->action) {
     case REPLY_SEND:
         give_text(server, fd, reply->text);
@@ -155,6 +158,12 @@ static void serve(struct http_server *server, int fd)
     case REPLY_STALL:
         wait_for_end(server, fd);
         break;
+    case REPLY_HOLD:
+        if (server->held_count < sizeof server->held / sizeof server->held[0]) {
+            server->held[server->held_count++] = fd;
+            return false;
+        }
+        break;
     case REPLY_RESET:
         reset(fd);
         break;
@@ -165,6 +174,7 @@ static void serve(struct http_server *server, int fd)
         give_endless(server, fd, reply->text);
         break;
     }
+    return true;
 }
 
 static void *run(void *context)
@@ -174,8 +184,8 @@ static void *run(void *context)
         int fd = accept(server->listener, NULL, NULL);
         if (fd < 0)
             break;
-        serve(server, fd);
-        close(fd);
+        if (serve(server, fd))
+            close(fd);
     }
     return NULL;
 }
@@ -231,6 +241,8 @@ void http_server_stop(struct http_server *server)
     atomic_store(&server->stop, true);
     shutdown(server->listener, SHUT_RDWR);
     pthread_join(server->thread, NULL);
+    for (unsigned i = 0; i < server->held_count; i++)
+        close(server->held[i]);
     close(server->listener);
     pthread_mutex_destroy(&server->lock);
     free(server);

@@ -14,6 +14,7 @@ enum reply_action {
     REPLY_SEND,    /**< read the whole request, answer */
     REPLY_EARLY,   /**< answer after the request's headers, read no body */
     REPLY_STALL,   /**< read the request, answer nothing, keep the connection */
+    REPLY_HOLD,    /**< as REPLY_STALL, but other connections are served meanwhile */
     REPLY_RESET,   /**< read the request, reset the connection */
     REPLY_DRIP,    /**< read the request, send the text again and again, slowly, without end */
     REPLY_ENDLESS, /**< read the request, send the text, then the same byte without end, as fast as it goes */

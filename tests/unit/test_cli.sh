@@ -182,7 +182,9 @@ has "$out" '^ 200 +REPLICATED|^ 200 +STAGED'
 run 0 drain # ranks 1 and 3 are here, too: own and replica
 has "$out" 'step 200: 2 shards stored .*DURABLE' 'step 100: 2 shards stored .*DURABLE'
 mv "$scratch/other/node-1" "$DCACHE_MEMORY_STORE/heat/"
+has "$out" '^  2 shards, .* MB/s, .* 0 retries, 0 throttled, 0 hedged'
 run 0 drain --json
+json 'all(s[k] == 0 for s in d["steps"] for k in ("requests", "retries", "throttled", "hedged", "bytes_sent"))'
 json '[s["durable"] for s in d["steps"]] == [True, True] and d["steps"][0]["shards_stored"] == 0'
 run 0 ls
 has "$out" '^ 200 +DURABLE +4/4/4' '^ 100 +DURABLE'

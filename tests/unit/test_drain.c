@@ -514,6 +514,72 @@ static void test_race(void)
     }
 }
 
+/* --- Limits --------------------------------------------------------------------------------------------------------*/
+
+struct lifter {
+    struct drain_control *control;
+    bool cancel; /* instead of lifting the limits */
+    uint64_t stored;
+};
+
+static void *lift_later(void *argument)
+{
+    struct lifter *lifter = argument;
+    const struct timespec nap = {.tv_nsec = 300000000};
+    (void)nanosleep(&nap, NULL);
+    lifter->stored = atomic_load(&lifter->control->shards_stored);
+    if (lifter->cancel)
+        atomic_store(&lifter->control->cancel, true);
+    else
+        pace_lift(&lifter->control->pace);
+    return NULL;
+}
+
+static dcache_status_t drain_limited(struct world *world, struct lifter *lifter, bool *durable)
+{
+    pthread_t thread;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, lift_later, lifter), 0);
+    const dcache_status_t status = drain_ranks(world, "r0", 0, RANKS, durable);
+    pthread_join(thread, NULL);
+    return status;
+}
+
+/* One byte in a second, or next to no CPU time: nothing would ever end if the limits were not lifted, or cancelled. */
+static void test_limits(void)
+{
+    for (int round = 0; round < 4; round++) {
+        struct world world;
+        bool durable = false;
+        char name[32];
+        snprintf(name, sizeof name, "limits-%d", round);
+        setup(&world, name, 0);
+        struct lifter lifter = {.control = &world.control, .cancel = round % 2 == 1};
+        if (round < 2)
+            atomic_store(&world.control.pace.bytes_per_s, 1);
+        else
+            atomic_store(&world.control.pace.cpu_ns_per_s, 1);
+        const dcache_status_t status = drain_limited(&world, &lifter, &durable);
+        CU_ASSERT_EQUAL(status, lifter.cancel ? DCACHE_ERR_CANCELLED : DCACHE_OK);
+        CU_ASSERT_EQUAL(durable, !lifter.cancel);
+        CU_ASSERT(lifter.stored <= 1);
+        teardown(&world);
+    }
+}
+
+static void test_report_text(void)
+{
+    char text[DRAIN_REPORT_MAX];
+    const struct drain_report report = {.shards = 3,
+                                        .bytes = 2500000,
+                                        .seconds = 2,
+                                        .cpu_seconds = 0.5,
+                                        .traffic = {.requests = 9, .retries = 4, .throttled = 2, .hedged = 1}};
+    drain_report_text(&report, text);
+    CU_ASSERT_STRING_EQUAL(text,
+                           "3 shards, 2.5 MB in 2.0 s (1.2 MB/s, 0.50 CPU s), 9 requests, 4 retries, 2 throttled, "
+                           "1 hedged");
+}
+
 static void test_cancel(void)
 {
     struct world world;
@@ -723,6 +789,8 @@ int main(void)
         {"cancel", test_cancel},
         {"pause", test_pause},
 #ifdef DCACHE_FAILPOINTS
+        {"limits", test_limits},
+        {"report", test_report_text},
         {"killed", test_killed},
         {"errors", test_errors},
 #endif

@@ -498,6 +498,63 @@ static void test_list_lies(void)
     }
 }
 
+/* --- Stragglers and counts ----------------------------------------------------------------------------------------
+ */
+
+static struct scene begin_with_connections(const struct reply *script, size_t count, unsigned connections)
+{
+    struct scene scene = begin(script, count, 7200, 7200);
+    scene.store->policy.connections = connections;
+    return scene;
+}
+
+/* One block is never answered, and nothing else would end its wait: it is sent on another connection. */
+static void test_straggler_is_sent_again(void)
+{
+    static const struct reply script[] = {{REPLY_HOLD, ""}, {REPLY_SEND, OK_201}};
+    struct scene scene = begin_with_connections(script, UNIT_COUNT(script), 2);
+    CU_ASSERT(put(&scene, 4 * BLOCK, OBJECT_REPLACE) == DCACHE_OK);
+    const struct object_traffic traffic = object_store_traffic(scene.store);
+    CU_ASSERT(traffic.hedged == 1);
+    CU_ASSERT(traffic.retries == 0);
+    char held[128];
+    unsigned same = 0;
+    sscanf(http_server_head(scene.server, 0), "PUT %127s", held);
+    for (unsigned i = 0; i < 6; i++)
+        same += strstr(http_server_head(scene.server, i), held) != NULL;
+    CU_ASSERT(same == 2);
+    CU_ASSERT(end(&scene) == 6); /* four blocks, one of them again, and the commit */
+}
+
+/* The second connection does not answer either: then the first one's fate is the block's. */
+static void test_straggler_helper_fails(void)
+{
+    static const struct reply script[] = {
+        {REPLY_HOLD, ""}, {REPLY_SEND, OK_201}, {REPLY_SEND, OK_201}, {REPLY_RESET, ""}, {REPLY_SEND, OK_201}};
+    struct scene scene = begin_with_connections(script, UNIT_COUNT(script), 2);
+    CU_ASSERT(put(&scene, 3 * BLOCK, OBJECT_REPLACE) == DCACHE_OK);
+    CU_ASSERT(object_store_traffic(scene.store).hedged == 1);
+    CU_ASSERT(object_store_traffic(scene.store).retries == 1); /* the helper tries again as everybody does */
+    CU_ASSERT(end(&scene) == 6);
+}
+
+/* A busy service is not sent more than it has to get. */
+static void test_straggler_of_busy_service(void)
+{
+    static const struct reply script[] = {{REPLY_HOLD, ""}, {REPLY_SEND, BUSY}, {REPLY_SEND, OK_201}};
+    struct scene scene = {.server = http_server_start(script, UNIT_COUNT(script))};
+    scene.store = open_store(http_server_port(scene.server), "http", 7200, 4);
+    scene.store->policy.connections = 2;
+    CU_ASSERT(put(&scene, 3 * BLOCK, OBJECT_REPLACE) == DCACHE_OK); /* by the retry after a stall */
+    const struct object_traffic traffic = object_store_traffic(scene.store);
+    CU_ASSERT(traffic.hedged == 0);
+    CU_ASSERT(traffic.throttled == 1);
+    CU_ASSERT(traffic.retries == 2);
+    CU_ASSERT(traffic.requests == 6);
+    CU_ASSERT(traffic.sent >= 4 * BLOCK);
+    CU_ASSERT(end(&scene) == 6);
+}
+
 /* --- Cancelling ----------------------------------------------------------------------------------------------------
  */
 
@@ -624,6 +681,9 @@ int main(void)
         {"header flood", test_header_flood},
         {"list: pages", test_list_pages},
         {"list: lies", test_list_lies},
+        {"straggler is sent again", test_straggler_is_sent_again},
+        {"straggler's helper fails", test_straggler_helper_fails},
+        {"straggler of a busy service", test_straggler_of_busy_service},
         {"cancel", test_cancel},
         {"TLS is verified", test_tls_is_verified},
     };

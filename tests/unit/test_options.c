@@ -39,6 +39,8 @@ static const struct sample samples[] = {
     {"drain_every", "DCACHE_DRAIN_EVERY", FIELD(drain_every), INTEGER, NULL, 1, "0", 0},
     {"drain_ranks_per_node", "DCACHE_DRAIN_RANKS_PER_NODE", FIELD(drain_ranks_per_node), INTEGER, NULL, 1, "4", 4},
     {"drain_nodes", "DCACHE_DRAIN_NODES", FIELD(drain_nodes), INTEGER, NULL, 0, "7", 7},
+    {"drain_bandwidth", "DCACHE_DRAIN_BANDWIDTH", FIELD(drain_bandwidth), INTEGER, NULL, 0, "2G", 2000000000},
+    {"drain_slowdown", "DCACHE_DRAIN_SLOWDOWN", FIELD(drain_slowdown), INTEGER, NULL, 0, "5", 5},
     {"when_full", "DCACHE_WHEN_FULL", FIELD(when_full), INTEGER, NULL, WHEN_FULL_BLOCK, "replace", WHEN_FULL_REPLACE},
     {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 5},
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
