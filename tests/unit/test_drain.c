@@ -566,20 +566,6 @@ static void test_limits(void)
     }
 }
 
-static void test_report_text(void)
-{
-    char text[DRAIN_REPORT_MAX];
-    const struct drain_report report = {.shards = 3,
-                                        .bytes = 2500000,
-                                        .seconds = 2,
-                                        .cpu_seconds = 0.5,
-                                        .traffic = {.requests = 9, .retries = 4, .throttled = 2, .hedged = 1}};
-    drain_report_text(&report, text);
-    CU_ASSERT_STRING_EQUAL(text,
-                           "3 shards, 2.5 MB in 2.0 s (1.2 MB/s, 0.50 CPU s), 9 requests, 4 retries, 2 throttled, "
-                           "1 hedged");
-}
-
 static void test_cancel(void)
 {
     struct world world;
@@ -790,7 +776,6 @@ int main(void)
         {"pause", test_pause},
 #ifdef DCACHE_FAILPOINTS
         {"limits", test_limits},
-        {"report", test_report_text},
         {"killed", test_killed},
         {"errors", test_errors},
 #endif

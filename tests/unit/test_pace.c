@@ -1,5 +1,5 @@
-/* io/pace.c: what may go when, on a clock of our own. */
-#include "io/pace.h"
+/* io/pace.c: what may go when, on a clock of our own; and how a drain tells its rate. */
+#include "io/drain.h"
 #include "tests/unit/unit.h"
 
 #define SECOND 1000000000u
@@ -49,9 +49,26 @@ static void test_budget(void)
     CU_ASSERT_FALSE(pace_over_budget(&pace, SECOND, 0));
 }
 
+static void test_report_text(void)
+{
+    char text[DRAIN_REPORT_MAX];
+    const struct drain_report report = {.shards = 3,
+                                        .bytes = 2500000,
+                                        .seconds = 2,
+                                        .cpu_seconds = 0.5,
+                                        .traffic = {.requests = 9, .retries = 4, .throttled = 2, .hedged = 1}};
+    drain_report_text(&report, text);
+    CU_ASSERT_STRING_EQUAL(text,
+                           "3 shards, 2.5 MB in 2.0 s (1.2 MB/s, 0.50 CPU s), 9 requests, 4 retries, 2 throttled, "
+                           "1 hedged");
+}
+
 int main(void)
 {
-    static const struct unit_case cases[] = {
-        {"no limit", test_no_limit}, {"rate", test_rate}, {"extremes", test_extremes}, {"budget", test_budget}};
+    static const struct unit_case cases[] = {{"no limit", test_no_limit},
+                                             {"rate", test_rate},
+                                             {"extremes", test_extremes},
+                                             {"budget", test_budget},
+                                             {"report", test_report_text}};
     return unit_main("pace", cases, UNIT_COUNT(cases));
 }
