@@ -72,7 +72,7 @@ struct put {
     enum object_condition condition;
     const atomic_bool *cancel;
     size_t block_bytes;
-    uint32_t block_count;
+    uint32_t block_count; /* where the source does not know its size: the most there can be, until its end was met */
     char identity[AZURE_IDENTITY_CHARS + 1]; /* of this round */
     pthread_mutex_t reading;                 /* of the source and of `next` */
     uint32_t next;                           /* block to be read */
@@ -102,7 +102,7 @@ static dcache_status_t ask_whose(const struct put *put, struct diag *dg, enum ou
     if (status == DCACHE_NOT_FOUND)
         *outcome = OUTCOME_NEITHER;
     else if (strcmp(http_headers_get(&response.headers, AZURE_IDENTITY_HEADER), put->identity) == 0 &&
-             (uint64_t)response.content_length == put->source->bytes)
+             (uint64_t)response.content_length == object_source_bytes(put->source))
         *outcome = OUTCOME_OURS;
     else
         *outcome = OUTCOME_THEIRS;
@@ -154,12 +154,13 @@ static dcache_status_t read_block(struct put *put, struct diag *dg, struct block
     pthread_mutex_lock(&put->reading);
     block->index = put->next++;
     uint64_t offset = (uint64_t)block->index * put->block_bytes;
-    uint64_t left = source->bytes - offset;
+    uint64_t end = block->index == 0 ? source->bytes : object_source_bytes(source);
+    uint64_t left = end > offset ? end - offset : 0;
     block->bytes = (size_t)(left < put->block_bytes ? left : put->block_bytes);
     if (is_cancelled(put, block))
         status = diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
     else if (block->bytes > 0)
-        status = source->read(source->context, dg, offset, block->buffer, block->bytes, &block->crc);
+        status = object_source_read(source, dg, offset, block->buffer, &block->bytes, &block->crc);
     pthread_mutex_unlock(&put->reading);
     return status;
 }
@@ -268,9 +269,10 @@ static dcache_status_t put_block(struct put *put, const struct workers_turn *tur
     dcache_status_t status = take_buffer(put, turn->dg, &block);
     if (status == DCACHE_OK)
         status = read_block(put, turn->dg, &block);
-    if (status == DCACHE_OK)
+    const bool ended = block.bytes == 0; /* the source has no such block */
+    if (status == DCACHE_OK && !ended)
         status = diag_failpoint_data(turn->dg, "object_azure_block", block.buffer, &block.bytes);
-    if (status == DCACHE_OK)
+    if (status == DCACHE_OK && !ended)
         status = send_watched(put, turn->dg, turn->worker, &block);
     give_buffer_back(put, &block);
     if (status == DCACHE_OK)
@@ -342,15 +344,22 @@ static dcache_status_t commit_blocks(const struct put *put, struct diag *dg, boo
     return status;
 }
 
+static uint32_t blocks_of(const struct put *put, uint64_t bytes)
+{
+    return (uint32_t)((bytes + put->block_bytes - 1) / put->block_bytes);
+}
+
 static dcache_status_t put_blocks(struct put *put, struct diag *dg, bool *once_more)
 {
     const unsigned connections = put->store->base.policy.connections;
+    put->block_count = blocks_of(put, put->source->bytes);
     const unsigned threads = connections < put->block_count ? connections : put->block_count;
     put->next = 0;
     put->throttled = http_client_counts(put->store->http).throttled;
     stragglers_open(&put->stragglers, put->block_count);
     dcache_status_t status = workers_run(dg, threads, (size_t)put->block_count + threads - 1, put_or_help, put);
     stragglers_close(&put->stragglers);
+    put->block_count = blocks_of(put, object_source_bytes(put->source));
     if (status == DCACHE_OK)
         status = diag_failpoint(dg, "object_azure_commit");
     return status == DCACHE_OK ? commit_blocks(put, dg, once_more) : status;

@@ -26,6 +26,13 @@ dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_pla
                                   const struct object_credentials *credentials, const struct object_policy *policy,
                                   struct object_store **store) DCACHE_MUST_CHECK;
 
+/** As many bytes as the source is known to have: its size, or the most it can be as long as its end was not met. */
+uint64_t object_source_bytes(const struct object_source *source);
+
+/** Read up to `*bytes` bytes; `*bytes` becomes how many there were. */
+dcache_status_t object_source_read(const struct object_source *source, struct diag *dg, uint64_t offset, void *buffer,
+                                   size_t *bytes, uint64_t *crc) DCACHE_MUST_CHECK;
+
 /* Texts that both backends have; each returns its status. */
 
 /** `key` is against the rules: DCACHE_ERR_INVALID. */

@@ -156,13 +156,15 @@ static dcache_status_t write_source(const struct file_store *store, struct diag 
     if (buffer == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for a block of %zu bytes", block);
     dcache_status_t status = DCACHE_OK;
-    for (uint64_t offset = 0; status == DCACHE_OK && offset < source->bytes; offset += block) {
+    for (uint64_t offset = 0;
+         status == DCACHE_OK && (offset == 0 ? source->bytes > 0 : offset < object_source_bytes(source));
+         offset += block) {
         size_t bytes = (size_t)(source->bytes - offset < block ? source->bytes - offset : block);
         uint64_t crc = 0;
         if (cancel != NULL && atomic_load(cancel))
             status = diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
         else
-            status = source->read(source->context, dg, offset, buffer, bytes, &crc);
+            status = object_source_read(source, dg, offset, buffer, &bytes, &crc);
         if (status == DCACHE_OK && crc64_update(0, buffer, bytes) != crc)
             status = object_bad_source(dg, key, offset);
         if (status == DCACHE_OK)

@@ -81,6 +81,23 @@ dcache_status_t object_bad_source(struct diag *dg, const char *key, uint64_t off
                      key, (unsigned long long)offset);
 }
 
+uint64_t object_source_bytes(const struct object_source *source)
+{
+    uint64_t size = source->size != NULL ? source->size(source->context) : source->bytes;
+    return size < source->bytes ? size : source->bytes;
+}
+
+dcache_status_t object_source_read(const struct object_source *source, struct diag *dg, uint64_t offset, void *buffer,
+                                   size_t *bytes, uint64_t *crc)
+{
+    dcache_status_t status = source->read(source->context, dg, offset, buffer, *bytes, crc);
+    uint64_t size = object_source_bytes(source);
+    uint64_t left = size > offset ? size - offset : 0;
+    if (left < *bytes)
+        *bytes = (size_t)left;
+    return status;
+}
+
 /* --- URLs ----------------------------------------------------------------------------------------------------------
  */
 

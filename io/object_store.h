@@ -69,10 +69,15 @@ struct object_info {
  * Where an object's bytes come from. `read` fills `buffer` with exactly `bytes` bytes at `offset` and gives their
  * CRC-64/NVME, computed from digests that were verified against the data; it may be called again for the same range (a
  * retry), and by several threads, one at a time; of a put in ascending order of offsets but for such retries.
+ *
+ * Where the size is known at the end only, `size` tells it: UINT64_MAX until `read` has met the end. `bytes` is then
+ * the most there can be. `read` fills as much of a range as there is, and its CRC is that of those bytes; it is not
+ * asked for the same range again, but may be asked for all from offset 0 on, and may then give others.
  */
 struct object_source {
     uint64_t bytes;
     void *context;
+    uint64_t (*size)(void *context); /**< NULL: it is `bytes` */
     dcache_status_t (*read)(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t bytes, uint64_t *crc);
 };
 
