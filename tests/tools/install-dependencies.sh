@@ -22,6 +22,7 @@ libhdf5-openmpi-dev  pc:hdf5-openmpi
 libcurl4-openssl-dev pc:libcurl
 libssl-dev           pc:libcrypto
 libjansson-dev       pc:jansson
+libzstd-dev          pc:libzstd
 libexpat1-dev        pc:expat"
 for_test="
 g++                  g++
