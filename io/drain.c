@@ -189,6 +189,17 @@ static dcache_status_t read_image(void *context, struct diag *dg, uint64_t offse
     return DCACHE_OK;
 }
 
+/* As read_image(), but what is read does not count as stored. */
+static dcache_status_t sample_image(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t bytes,
+                                    uint64_t *crc)
+{
+    struct image *image = context;
+    dcache_status_t status = read_range(dg, image, offset, buffer, bytes, crc);
+    if (status != DCACHE_OK)
+        image->error = status;
+    return status;
+}
+
 /* --- One step ------------------------------------------------------------------------------------------------------*/
 
 /* One drain_step() under way. */
@@ -250,18 +261,50 @@ static void add_to_part(struct drain *drain, const struct manifest_shard *shard)
     part->shard_count++;
 }
 
-static dcache_status_t put_image(struct drain *drain, struct image *image, const struct manifest_shard *shard)
+static dcache_status_t put_source(struct drain *drain, const struct object_source *source,
+                                  const struct manifest_shard *shard)
 {
-    struct object_source source = {.bytes = shard->bytes, .context = image, .read = read_image};
     char key[OBJECT_KEY_MAX];
     manifest_object_key(key, drain->request->job, drain->request->set.step, shard);
+    return drain->store->ops->put(drain->store, drain->dg, key, source, OBJECT_REPLACE, &drain->control->cancel);
+}
+
+static dcache_status_t put_coded(struct drain *drain, const struct image *image, const struct object_source *plain,
+                                 struct manifest_shard *shard)
+{
+    const struct shard_header *header = &image->header;
+    struct coded_source *coded = NULL;
+    struct object_source source;
+    struct codec_object about = {.codec = (enum codec)shard->codec,
+                                 .set = header->set,
+                                 .rank = header->rank,
+                                 .layout = codec_layout_make(header->file_bytes, header->header_bytes)};
+    snprintf(about.job, sizeof about.job, "%s", header->job);
+    dcache_status_t status = coded_source_open(drain->dg, drain->request->codec, &about, plain, &coded, &source);
+    if (status != DCACHE_OK)
+        return status;
+    status = put_source(drain, &source, shard);
+    shard->stored_bytes = source.size(source.context);
+    coded_source_close(coded);
+    return status;
+}
+
+static dcache_status_t put_image(struct drain *drain, struct image *image, const struct manifest_shard *shard)
+{
+    const struct codec_settings *settings = drain->request->codec;
+    const struct object_source plain = {.bytes = shard->bytes, .context = image, .read = read_image};
+    const struct object_source sampled = {.bytes = shard->bytes, .context = image, .read = sample_image};
+    struct manifest_shard stored = *shard;
+    enum codec codec = CODEC_PLAIN;
     dcache_status_t status = diag_failpoint(drain->dg, "drain.shard");
+    if (status == DCACHE_OK && settings != NULL)
+        status = coded_source_choose(drain->dg, settings, &sampled, image->header.header_bytes, &codec);
+    stored.codec = codec;
+    if (status == DCACHE_OK)
+        status = codec == CODEC_PLAIN ? put_source(drain, &plain, &stored) : put_coded(drain, image, &plain, &stored);
     if (status != DCACHE_OK)
         return status;
-    status = drain->store->ops->put(drain->store, drain->dg, key, &source, OBJECT_REPLACE, &drain->control->cancel);
-    if (status != DCACHE_OK)
-        return status;
-    add_to_part(drain, shard);
+    add_to_part(drain, &stored);
     atomic_fetch_add(&drain->control->shards_stored, 1);
     return DCACHE_OK;
 }

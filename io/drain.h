@@ -8,6 +8,7 @@
 #ifndef DCACHE_IO_DRAIN_H
 #define DCACHE_IO_DRAIN_H
 
+#include "io/coded_source.h"
 #include "io/manifest.h"
 #include "io/node_store.h"
 #include "io/pace.h"
@@ -27,6 +28,7 @@ struct drain_request {
     const struct node_store *stores;
     const struct drain_item *items;
     size_t item_count;
+    const struct codec_settings *codec; /**< NULL: shards are stored as they are */
 };
 
 /** Shared with the drain while it runs; any thread may read or set the fields. */

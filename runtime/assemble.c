@@ -33,7 +33,9 @@ struct work {
     size_t source_count;
     unsigned char *bad; /* per chunk: not there yet */
     uint32_t bad_count;
-    struct shard_object object; /* open once it was needed */
+    struct shard_object object;    /* open once it was needed */
+    dcache_status_t object_status; /* why it could not be opened, and the text */
+    char object_text[640];
 };
 
 static int compare_sources(const void *a, const void *b)
@@ -98,13 +100,17 @@ static dcache_status_t open_object(struct work *w)
 {
     if (w->object.store != NULL)
         return DCACHE_OK;
+    const struct shard_object_place place = {
+        .job = w->dc->job, .set = w->request->set, .shard = w->request->in_objects};
     struct shard_object object;
-    dcache_status_t status = shard_object_open(&w->dc->diag, w->dc->objects, w->dc->job, w->request->set.step,
-                                               &w->request->in_objects, &object);
-    if (status != DCACHE_OK)
+    dcache_status_t status = shard_object_open(&w->dc->diag, w->dc->objects, &place, w->dc->key, &object);
+    if (status != DCACHE_OK) {
         shard_object_close(&object);
-    else
+        w->object_status = status;
+        snprintf(w->object_text, sizeof w->object_text, "%.600s", w->dc->diag.text);
+    } else {
         w->object = object; /* kept; assemble() closes it */
+    }
     return status;
 }
 
@@ -188,6 +194,12 @@ static dcache_status_t read_header(struct work *w, struct source *source, struct
     return status;
 }
 
+/* With the right key the step can be had: going back to an older one would lose it without need. */
+static dcache_status_t lost_status(const struct work *w)
+{
+    return w->object_status == DCACHE_ERR_OPTION ? DCACHE_ERR_OPTION : DCACHE_ERR_CORRUPT;
+}
+
 /* The header from the nearest source that has a good one. The others' chunks may be good all the same. */
 static dcache_status_t find_header(struct work *w)
 {
@@ -201,8 +213,9 @@ static dcache_status_t find_header(struct work *w)
         }
     }
     return diag_fail(
-        &w->dc->diag, DCACHE_ERR_CORRUPT, "no readable copy of this rank's shard of step %llu is left in node stores%s",
-        (unsigned long long)w->request->set.step, w->request->in_objects.bytes > 0 ? " or object store" : "");
+        &w->dc->diag, lost_status(w), "no readable copy of this rank's shard of step %llu is left in node stores%s%s%s",
+        (unsigned long long)w->request->set.step, w->request->in_objects.bytes > 0 ? " or object store" : "",
+        w->object_text[0] != '\0' ? ": " : "", w->object_text);
 }
 
 /* The slot's file may hold another complete step: that one is kept until this one is whole on every rank. */
@@ -299,10 +312,11 @@ static dcache_status_t missing_text(struct work *w)
     while (!w->bad[first])
         first++;
     return diag_fail(
-        &w->dc->diag, DCACHE_ERR_CORRUPT,
+        &w->dc->diag, lost_status(w),
         "%u of %u chunks of this rank's shard of step %llu, the first of them chunk %u, are lost or corrupt "
-        "in all of its %zu copies",
-        w->bad_count, w->result->header.chunk_count, (unsigned long long)w->request->set.step, first, w->source_count);
+        "in all of its %zu copies%s%s",
+        w->bad_count, w->result->header.chunk_count, (unsigned long long)w->request->set.step, first, w->source_count,
+        w->object_text[0] != '\0' ? ": " : "", w->object_text);
 }
 
 static dcache_status_t fill_image(struct work *w)

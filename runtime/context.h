@@ -77,6 +77,7 @@ struct dcache {
     struct object_store
         *objects_quick; /**< rank 0: the same, but not waited for long; for questions that can do without */
     char store_url[OBJECT_URL_MAX];
+    struct codec_key *key;      /**< that shards in the object store are encrypted with; NULL when there is none */
     struct drain_thread *drain; /**< on drain ranks, when there is an object store */
 
     struct region *regions;

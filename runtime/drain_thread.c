@@ -35,6 +35,7 @@ struct drain_thread {
     struct drain_duty *duties;
     size_t duty_count;
     struct drain_item *items; /* one per duty, reused */
+    struct codec_settings codec;
     char job[64];
     char name[64];
 };
@@ -94,7 +95,7 @@ static bool work_on(struct drain_thread *t, struct entry *entry, bool was_failin
     pthread_mutex_unlock(&t->lock);
     for (size_t i = 0; i < t->duty_count; i++)
         t->items[i] = (struct drain_item){0, t->duties[i].kind, t->duties[i].rank, slot};
-    struct drain_request request = {t->job, work.set, t->name, t->store, t->items, t->duty_count};
+    struct drain_request request = {t->job, work.set, t->name, t->store, t->items, t->duty_count, &t->codec};
     t->diag.text[0] = '\0';
     const double start = threads_now();
     dcache_status_t status = drain_step(&t->diag, t->objects, &request, &t->control, &durable);
@@ -151,8 +152,8 @@ static void free_all(struct drain_thread *t)
 }
 
 dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char *name, struct object_store *objects,
-                                   const struct node_store *store, const struct drain_duty *duties, size_t duty_count,
-                                   struct drain_thread **thread)
+                                   const struct node_store *store, const struct codec_settings *codec,
+                                   const struct drain_duty *duties, size_t duty_count, struct drain_thread **thread)
 {
     struct drain_thread *t = calloc(1, sizeof *t);
 
@@ -170,6 +171,7 @@ dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char 
     t->duty_count = duty_count;
     t->objects = objects;
     t->store = store;
+    t->codec = *codec;
     t->diag = *dg;
     snprintf(t->job, sizeof t->job, "%s", job);
     snprintf(t->name, sizeof t->name, "%s", name);

@@ -27,11 +27,12 @@ struct drain_duty {
 };
 
 /**
- * Start. `objects` and `store` are borrowed until stop; `duties` is copied.
+ * Start. `objects`, `store` and the key in `codec` are borrowed until stop; `duties` is copied.
  * @param name  of this drainer, unique in the job
  */
 dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char *name, struct object_store *objects,
-                                   const struct node_store *store, const struct drain_duty *duties, size_t duty_count,
+                                   const struct node_store *store, const struct codec_settings *codec,
+                                   const struct drain_duty *duties, size_t duty_count,
                                    struct drain_thread **thread) DCACHE_MUST_CHECK;
 
 /** Drain the step of `set` in ring slot `slot`, which replaces what was submitted for that slot before. */

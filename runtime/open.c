@@ -28,6 +28,8 @@ struct boot {
     struct options options;
     struct object_credentials credentials;
     char store_url[OBJECT_URL_MAX];
+    bool has_key;
+    unsigned char key[CODEC_KEY_BYTES];
     uint64_t epoch;
 };
 
@@ -55,6 +57,20 @@ static void find_program(char *name, size_t room)
     snprintf(name, room, "%.60s", base != NULL ? base + 1 : "an MPI program");
 }
 
+static dcache_status_t load_key(struct diag *dg, struct boot *boot)
+{
+    struct codec_key *key = NULL;
+    dcache_status_t status =
+        codec_key_load(dg, boot->options.encrypt_key_file, boot->options.encrypt_key_command, &key);
+
+    if (status != DCACHE_OK || key == NULL)
+        return status;
+    memcpy(boot->key, key->bytes, sizeof boot->key);
+    boot->has_key = true;
+    codec_key_free(key);
+    return DCACHE_OK;
+}
+
 static dcache_status_t load_boot(struct diag *dg, const char *config_file, struct boot *boot)
 {
     dcache_status_t status = options_load(dg, config_file, &boot->options);
@@ -64,6 +80,8 @@ static dcache_status_t load_boot(struct diag *dg, const char *config_file, struc
     if (strcmp(boot->options.store, "none") != 0) {
         status = object_store_resolve_as(dg, boot->options.store, (enum object_auth)boot->options.store_auth,
                                          boot->store_url, &boot->credentials);
+        if (status == DCACHE_OK)
+            status = load_key(dg, boot);
         if (status != DCACHE_OK)
             return status;
     }
@@ -254,7 +272,9 @@ static dcache_status_t open_objects(dcache_t *dc, const struct boot *boot)
         return DCACHE_OK;
     struct object_policy quick = policy;
     quick.timeout_s = policy.timeout_s < QUICK_TIMEOUT_S ? policy.timeout_s : QUICK_TIMEOUT_S;
-    dcache_status_t status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &policy, &dc->objects);
+    dcache_status_t status = boot->has_key ? codec_key_make(&dc->diag, boot->key, &dc->key) : DCACHE_OK;
+    if (status == DCACHE_OK)
+        status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &policy, &dc->objects);
     if (status == DCACHE_OK && dc->world.rank == 0)
         status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &quick, &dc->objects_quick);
     status = agree(&dc->world, &dc->diag, NULL, status);
@@ -335,8 +355,10 @@ static dcache_status_t start_drain(dcache_t *dc)
         status = DCACHE_OK;
     }
     snprintf(name, sizeof name, "r%d", dc->world.rank);
+    const struct codec_settings codec = options_codec(&dc->options, dc->key);
     if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
-        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, duties, duty_count, &dc->drain);
+        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, duties, duty_count,
+                                    &dc->drain);
 done:
     if (status == DCACHE_OK && dc->drain != NULL)
         limit_drain(dc);
@@ -409,6 +431,7 @@ static void release(dcache_t *dc)
     ssd_thread_stop(dc->ssd_thread);
     object_store_close(dc->objects);
     object_store_close(dc->objects_quick);
+    codec_key_free(dc->key);
     replicate_close(&dc->replicator);
     for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
         stage_release(&dc->ring[k]);

@@ -404,6 +404,17 @@ static dcache_status_t check_tier(struct diag *dg, const struct loader *loader, 
     return DCACHE_OK;
 }
 
+static dcache_status_t check_key_source(struct diag *dg, const struct loader *loader, const char *file)
+{
+    char where[INI_WHERE_MAX];
+    if (loader->options.encrypt_key_file[0] == '\0' || loader->options.encrypt_key_command[0] == '\0')
+        return DCACHE_OK;
+    format_origin(loader, find_option("encrypt_key_command"), file, where);
+    return diag_fail(dg, DCACHE_ERR_OPTION,
+                     "%s: encrypt_key_file and encrypt_key_command are both set: keep the one that gives the key",
+                     where);
+}
+
 static bool is_url(const char *text)
 {
     return strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
@@ -446,8 +457,18 @@ dcache_status_t options_load(struct diag *dg, const char *config_file, struct op
     if (status == DCACHE_OK)
         status = check_sources(dg, &loader, file);
     if (status == DCACHE_OK)
+        status = check_key_source(dg, &loader, file);
+    if (status == DCACHE_OK)
         *options = loader.options;
     return status;
+}
+
+struct codec_settings options_codec(const struct options *options, const struct codec_key *key)
+{
+    return (struct codec_settings){.compress = (enum codec_compress)options->compress,
+                                   .level = (int)options->compress_level,
+                                   .threads = (unsigned)options->compress_threads,
+                                   .key = key};
 }
 
 void options_job_name(const struct options *options, char name[64])

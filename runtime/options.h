@@ -6,7 +6,7 @@
 #ifndef DCACHE_RUNTIME_OPTIONS_H
 #define DCACHE_RUNTIME_OPTIONS_H
 
-#include "io/diag.h"
+#include "io/coded_source.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -43,14 +43,19 @@ struct options {
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */
     double store_stall;                  /**< seconds without a byte after which a request is tried again; default 15 */
     int64_t store_connections;           /**< blocks of one shard in flight, 1..64; default 8 */
-    double close_timeout;                /**< seconds dcache_close waits for the drain; default 600 */
-    double interval;                     /**< seconds between checkpoints; 0 = automatic */
-    double mtbf;                         /**< of one node, seconds; 0 = not known */
-    double end_margin;                   /**< seconds; 0 = automatic */
-    int64_t signals;                     /**< 0 = no, 1 = yes: SIGUSR1, SIGUSR2 and SIGTERM are notices */
-    char events[OPTIONS_TEXT_MAX];       /**< none | auto | URL of the instance metadata service */
-    char domains[OPTIONS_TEXT_MAX];      /**< none | slurm | azure | URL of that service | path of a map file */
-    int64_t log;                         /**< enum diag_level: error | warning | info | debug; default warning */
+    int64_t compress;                    /**< enum codec_compress: none | auto | always; default none */
+    int64_t compress_level;              /**< of zstd, 1..19; default 1 */
+    int64_t compress_threads;            /**< that compress and encrypt one shard, 1..64; default 1 */
+    char encrypt_key_file[OPTIONS_TEXT_MAX];    /**< "" = none */
+    char encrypt_key_command[OPTIONS_TEXT_MAX]; /**< "" = none */
+    double close_timeout;                       /**< seconds dcache_close waits for the drain; default 600 */
+    double interval;                            /**< seconds between checkpoints; 0 = automatic */
+    double mtbf;                                /**< of one node, seconds; 0 = not known */
+    double end_margin;                          /**< seconds; 0 = automatic */
+    int64_t signals;                            /**< 0 = no, 1 = yes: SIGUSR1, SIGUSR2 and SIGTERM are notices */
+    char events[OPTIONS_TEXT_MAX];              /**< none | auto | URL of the instance metadata service */
+    char domains[OPTIONS_TEXT_MAX];             /**< none | slurm | azure | URL of that service | path of a map file */
+    int64_t log;                                /**< enum diag_level: error | warning | info | debug; default warning */
 };
 
 /**
@@ -65,6 +70,9 @@ struct options {
  * DCACHE_ERR_NO_MEMORY
  */
 dcache_status_t options_load(struct diag *dg, const char *config_file, struct options *options) DCACHE_MUST_CHECK;
+
+/** What they say of how shards are stored; `key` is borrowed and may be NULL. */
+struct codec_settings options_codec(const struct options *options, const struct codec_key *key);
 
 /** The name under which checkpoints are kept: job or job.component; `name` has 64 bytes. */
 void options_job_name(const struct options *options, char name[64]);

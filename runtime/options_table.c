@@ -8,6 +8,7 @@ static const char *const transport_choices[] = {"auto", "one-sided", "two-sided"
 static const char *const progress_choices[] = {"auto", "thread", "calls", NULL};
 static const char *const yes_choices[] = {"no", "yes", NULL};
 static const char *const when_full_choices[] = {"block", "skip", "replace", NULL};
+static const char *const compress_choices[] = {"none", "auto", "always", NULL};
 static const char *const auth_choices[] = {
     "auto", "key", "sas", "service-principal", "workload-identity", "managed-identity", NULL};
 static const char *const log_choices[] = {"error", "warning", "info", "debug", NULL};
@@ -205,6 +206,43 @@ const struct option options_table[] = {
      .offset = FIELD(store_connections),
      .help = "How many blocks of a shard are on their way to the object store, or back, at the same time: so many "
              "connections each drain rank has, and so many blocks of 8 MiB it keeps in memory."},
+    {.key = "compress",
+     .type = OPTION_CHOICE,
+     .preset = "none",
+     .choices = compress_choices,
+     .offset = FIELD(compress),
+     .help = "Compress shards with zstd on their way to the object store: `zstd -d` of such an object gives the HDF5 "
+             "file. auto: a shard of which samples shrink by a tenth."},
+    {.key = "compress_level",
+     .type = OPTION_INTEGER,
+     .preset = "1",
+     .minimum = 1,
+     .maximum = 19,
+     .offset = FIELD(compress_level),
+     .help = "Level of zstd: higher ones take more time on the drain ranks and make smaller objects."},
+    {.key = "compress_threads",
+     .type = OPTION_INTEGER,
+     .preset = "1",
+     .unit = "threads",
+     .minimum = 1,
+     .maximum = 64,
+     .offset = FIELD(compress_threads),
+     .help = "How many threads of a drain rank compress and encrypt, beside those that send. Each takes 2 MiB."},
+    {.key = "encrypt_key_file",
+     .type = OPTION_PATH,
+     .preset = "",
+     .maximum = OPTIONS_TEXT_MAX - 1,
+     .offset = FIELD(encrypt_key_file),
+     .help = "File with the key (64 hexadecimal digits, or the base64 of 32 bytes) with which shards in the object "
+             "store are encrypted and decrypted: AES-256-GCM. It must be closed to others. Only rank 0 reads it. "
+             "Without the key nobody can read the shards again."},
+    {.key = "encrypt_key_command",
+     .type = OPTION_TEXT,
+     .preset = "",
+     .maximum = OPTIONS_TEXT_MAX - 1,
+     .offset = FIELD(encrypt_key_command),
+     .help = "Command that writes the key to its standard output, run once by /bin/sh on the host of rank 0, instead "
+             "of encrypt_key_file."},
     {.key = "close_timeout",
      .type = OPTION_DURATION,
      .preset = "600s",

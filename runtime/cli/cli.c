@@ -211,6 +211,16 @@ dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[
     return status;
 }
 
+dcache_status_t cli_key(struct cli *cli, const struct codec_key **key)
+{
+    dcache_status_t status = DCACHE_OK;
+    if (!cli->key_loaded)
+        status = codec_key_load(&cli->dg, cli->options.encrypt_key_file, cli->options.encrypt_key_command, &cli->key);
+    cli->key_loaded = status == DCACHE_OK;
+    *key = cli->key;
+    return status;
+}
+
 void cli_jobs_free(char **jobs, size_t count)
 {
     for (size_t i = 0; i < count; i++)

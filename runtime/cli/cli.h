@@ -30,7 +30,9 @@ struct cli {
     const char *ranks_per_node;
     bool mpi;           /* this process is a rank */
     const char *config; /* as given; NULL = not */
-    int argument_count; /* what follows the command */
+    bool key_loaded;
+    struct codec_key *key; /* cli_key() */
+    int argument_count;    /* what follows the command */
     char **arguments;
 };
 
@@ -87,6 +89,9 @@ bool cli_parse_step(const char *text, uint64_t *step);
  */
 dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[OBJECT_URL_MAX],
                                struct object_store **store) DCACHE_MUST_CHECK;
+
+/** The key that the options name, loaded when it is first asked for; *key is NULL when they name none. */
+dcache_status_t cli_key(struct cli *cli, const struct codec_key **key) DCACHE_MUST_CHECK;
 
 /** The jobs in the node stores and in the object store; names and array malloc'ed, the caller's: cli_jobs_free(). An
  * object store that cannot be asked is a warning. */

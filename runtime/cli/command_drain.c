@@ -25,6 +25,7 @@ struct drain_run {
     struct overview *overview;
     char drainer[64];
     struct drain_control control;
+    struct codec_settings codec;
     json_t *document; /* array of steps, with --json */
     uint64_t steps;   /* looked at */
     bool failed;
@@ -130,7 +131,8 @@ static dcache_status_t drain_pass(struct drain_run *run, const struct overview_s
                                           .drainer = run->drainer,
                                           .stores = run->overview->stores,
                                           .items = items,
-                                          .item_count = collect(run->overview, step, planned_only, items)};
+                                          .item_count = collect(run->overview, step, planned_only, items),
+                                          .codec = &run->codec};
     dcache_status_t status = drain_step(dg, run->overview->remote, &request, &run->control, durable);
     free(items);
     return status;
@@ -337,9 +339,13 @@ int command_drain(struct cli *cli)
     if (code != CLI_OK)
         return code;
     cli->may_create = true;
-    dcache_status_t status = overview_open(cli, job, true, &overview);
+    const struct codec_key *key = NULL;
+    dcache_status_t status = cli_key(cli, &key);
+    if (status == DCACHE_OK)
+        status = overview_open(cli, job, true, &overview);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);
+    run.codec = options_codec(&cli->options, key);
     name_drainer(run.drainer);
     run.document = cli->json ? json_array() : NULL;
     code = drain_all(&run);

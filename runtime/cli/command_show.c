@@ -31,7 +31,7 @@ static dcache_status_t open_any(struct overview *overview, const struct overview
     if (!step->durable)
         return DCACHE_NOT_FOUND;
     dcache_status_t status =
-        image_open_object(dg, overview->remote, overview->job, step->set.step, &step->manifest.shards[0], image);
+        image_open_object(overview->cli, overview->remote, &step->manifest, &step->manifest.shards[0], image);
     if (status != DCACHE_OK)
         image_close(image);
     return status;

@@ -75,11 +75,16 @@ dcache_status_t image_open_copy(struct diag *dg, const struct node_store *store,
     return read_header(dg, image);
 }
 
-dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+dcache_status_t image_open_object(struct cli *cli, struct object_store *store, const struct manifest *manifest,
                                   const struct manifest_shard *shard, struct image *image)
 {
+    const struct shard_object_place place = {.job = manifest->job, .set = manifest->set, .shard = *shard};
+    struct diag *dg = &cli->dg;
+    const struct codec_key *key = NULL;
     memset(image, 0, sizeof *image);
-    dcache_status_t status = shard_object_open(dg, store, job, step, shard, &image->object);
+    dcache_status_t status = (shard->codec & CODEC_AES) != 0 ? cli_key(cli, &key) : DCACHE_OK;
+    if (status == DCACHE_OK)
+        status = shard_object_open(dg, store, &place, key, &image->object);
     if (status != DCACHE_OK)
         return status;
     image->bytes = shard->bytes;

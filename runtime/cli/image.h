@@ -22,7 +22,7 @@ struct image {
  * @return DCACHE_OK, DCACHE_NOT_FOUND, DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, errors of file or store */
 dcache_status_t image_open_copy(struct diag *dg, const struct node_store *store, const struct catalog_entry *entry,
                                 struct image *image) DCACHE_MUST_CHECK;
-dcache_status_t image_open_object(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
+dcache_status_t image_open_object(struct cli *cli, struct object_store *store, const struct manifest *manifest,
                                   const struct manifest_shard *shard, struct image *image) DCACHE_MUST_CHECK;
 void image_close(struct image *image);
 

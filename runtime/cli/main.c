@@ -260,5 +260,7 @@ int main(int argc, char **argv)
     memset(&cli, 0, sizeof cli);
     diag_init(&cli.dg, "", -1, DIAG_WARNING);
     (void)setrlimit(RLIMIT_CORE, &no_core);
-    return cli_finish(&cli, run(&cli, argc, argv));
+    int code = run(&cli, argc, argv);
+    codec_key_free(cli.key);
+    return cli_finish(&cli, code);
 }
