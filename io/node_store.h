@@ -79,6 +79,24 @@ void slot_name(enum slot_kind kind, uint32_t rank, uint32_t slot, char name[48])
 dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                           uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
 
+/** As slot_open(), unmapped (base NULL). For those who read and write the file: a mapping costs a page fault for every
+ * few pages, more than one pass over them is worth. */
+dcache_status_t slot_open_file(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                               uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
+
+/** Map a slot that slot_open_file() opened; nothing happens when it is mapped. DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO. */
+dcache_status_t slot_map(struct diag *dg, const struct node_store *store, struct slot *slot) DCACHE_MUST_CHECK;
+
+/** Read or write all of a range of an open slot's file, mapped or not. DCACHE_ERR_IO (also: it ends before),
+ * DCACHE_ERR_NO_SPACE. */
+dcache_status_t slot_read(struct diag *dg, const struct slot *slot, uint64_t offset, void *buffer,
+                          uint64_t bytes) DCACHE_MUST_CHECK;
+dcache_status_t slot_write(struct diag *dg, const struct slot *slot, uint64_t offset, const void *data,
+                           uint64_t bytes) DCACHE_MUST_CHECK;
+
+/** Digest a range of an open slot's file. @return false when it cannot be read */
+bool slot_digest(const struct slot *slot, uint64_t offset, uint64_t bytes, uint64_t *crc) DCACHE_MUST_CHECK;
+
 /** Make the file of a slot that has none yet, so that its pages need not be got and cleared during a checkpoint. A file
  * that is there stays as it is. @return as slot_open() */
 dcache_status_t slot_reserve(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,

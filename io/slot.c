@@ -100,13 +100,18 @@ static void warm(int fd, void *base, uint64_t bytes)
 #endif
 }
 
-static dcache_status_t map(struct diag *dg, const struct store_place *place, int fd, uint64_t bytes, struct slot *slot)
+dcache_status_t slot_map(struct diag *dg, const struct node_store *store, struct slot *slot)
 {
-    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (slot->base != NULL)
+        return DCACHE_OK;
+    dcache_status_t status = diag_failpoint(dg, "slot.map");
+    if (status != DCACHE_OK)
+        return status;
+    void *base = mmap(NULL, slot->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, slot->fd, 0);
     if (base == MAP_FAILED)
-        return diag_fail_errno(dg, errno, "cannot map %" PRIu64 " bytes of %s/%s", bytes, place->path, place->name);
-    warm(fd, base, bytes);
-    *slot = (struct slot){.fd = fd, .base = base, .bytes = bytes};
+        return diag_fail_errno(dg, errno, "cannot map %" PRIu64 " bytes of a slot in %s", slot->bytes, store->path);
+    warm(slot->fd, base, slot->bytes);
+    slot->base = base;
     return DCACHE_OK;
 }
 
@@ -123,8 +128,16 @@ static dcache_status_t check_bytes(struct diag *dg, const struct store_place *pl
     return diag_fail(dg, DCACHE_ERR_INVALID, "%s/%s cannot be %" PRIu64 " bytes long", place->path, place->name, bytes);
 }
 
-dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
-                          uint32_t index, uint64_t bytes, struct slot *slot)
+/* A file that was made and cannot be used is removed again. */
+static void give_up(const struct store_place *place, int fd, bool existed)
+{
+    (void)close(fd);
+    if (!existed)
+        (void)unlinkat(place->dir_fd, place->name, 0);
+}
+
+dcache_status_t slot_open_file(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                               uint32_t index, uint64_t bytes, struct slot *slot)
 {
     char name[48];
     slot_name(kind, rank, index, name);
@@ -141,12 +154,28 @@ dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum 
         return status;
     status = allocate(dg, &place, fd, bytes);
     if (status == DCACHE_OK)
-        status = map(dg, &place, fd, bytes, slot);
+        *slot = (struct slot){.fd = fd, .base = NULL, .bytes = bytes};
+    else
+        give_up(&place, fd, existed);
+    return status;
+}
+
+dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                          uint32_t index, uint64_t bytes, struct slot *slot)
+{
+    char name[48];
+    slot_name(kind, rank, index, name);
+    const struct store_place place = {store->dir_fd, store->path, name};
+    struct slot opened = {.fd = -1};
+    bool existed = exists(&place);
+    dcache_status_t status = slot_open_file(dg, store, kind, rank, index, bytes, &opened);
+    if (status != DCACHE_OK)
+        return status;
+    status = slot_map(dg, store, &opened);
     if (status == DCACHE_OK)
-        return DCACHE_OK;
-    (void)close(fd);
-    if (!existed)
-        (void)unlinkat(place.dir_fd, place.name, 0);
+        *slot = opened;
+    else
+        give_up(&place, opened.fd, existed);
     return status;
 }
 
@@ -184,13 +213,10 @@ dcache_status_t slot_open_write(struct diag *dg, const struct node_store *store,
         status = diag_fail_errno(dg, errno, "cannot write to %s/%s", place.path, place.name);
     if (status == DCACHE_OK)
         status = allocate(dg, &place, fd, bytes);
-    if (status == DCACHE_OK) {
+    if (status == DCACHE_OK)
         *slot = (struct slot){.fd = fd, .base = NULL, .bytes = bytes};
-        return DCACHE_OK;
-    }
-    (void)close(fd);
-    if (!existed)
-        (void)unlinkat(place.dir_fd, place.name, 0);
+    else
+        give_up(&place, fd, existed);
     return status;
 }
 

@@ -3,12 +3,17 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <time.h>
 
-#define PIECE_BYTES SHARD_CHUNK_BYTES
-#define WINDOW      8 /* requests under way per rank */
-#define ANSWERS     64
-#define SERVED      16 /* slots mapped at a time: a node serves few, its former neighbour's */
+/* A piece stays in the nearest cache between its arrival and what is done with it. Chunks are whole numbers of them. */
+#define PIECE_BYTES (256u << 10)
+#define WINDOW      4 /* requests under way per rank */
+#define ANSWERS     8
+#define SERVED      16 /* slots open at a time: a node serves few, its former neighbour's */
+
+/* Ranks share cores: who has waited for so many looks in a row leaves the core to others for a while. */
+#define LOOKS   40u
+#define REST_NS 20000
 
 struct request {
     uint32_t store, kind, rank, slot;
@@ -16,11 +21,10 @@ struct request {
     uint32_t bytes, serial;
 };
 
-/* A slot that others read from: mapped, so that its bytes go out without a copy. */
+/* A slot that others read from. Not mapped: each page is read once, and mapping it would take longer. */
 struct served {
-    uint32_t store, kind, rank, slot;
-    char *base; /* NULL: free */
-    uint64_t bytes;
+    uint32_t store, kind, rank, number;
+    struct slot slot; /* fd -1: free */
 };
 
 struct fanin {
@@ -30,6 +34,9 @@ struct fanin {
     struct request incoming;
     MPI_Request receive;
     MPI_Request answers[ANSWERS];
+    char *outgoing; /* a piece for each answer, there once somebody has asked */
+    char *window;   /* a piece for each request under way, there once something was asked for */
+    uint32_t looks; /* in a row with nothing to serve */
     struct served served[SERVED];
     uint32_t next_served;
     uint32_t serial;
@@ -42,90 +49,92 @@ static void expect_request(struct fanin *fanin)
         fanin->receive = MPI_REQUEST_NULL;
 }
 
-static void unmap(struct served *served)
-{
-    if (served->base != NULL)
-        (void)munmap(served->base, served->bytes);
-    served->base = NULL;
-}
-
-/* Answers may be under way from any mapping: when all places are taken, wait for them before one is given up. */
-static struct served *free_served(struct fanin *fanin)
-{
-    struct served *served = &fanin->served[fanin->next_served++ % SERVED];
-
-    if (served->base != NULL)
-        (void)MPI_Waitall(ANSWERS, fanin->answers, MPI_STATUSES_IGNORE);
-    unmap(served);
-    return served;
-}
-
-static const struct served *map_slot(struct fanin *fanin, const struct request *request)
+static const struct slot *open_served(struct fanin *fanin, const struct request *request)
 {
     struct slot slot = {.fd = -1};
     struct diag quiet;
 
     for (int i = 0; i < SERVED; i++) {
         const struct served *served = &fanin->served[i];
-        if (served->base != NULL && served->store == request->store && served->kind == request->kind &&
-            served->rank == request->rank && served->slot == request->slot)
-            return served;
+        if (served->slot.fd >= 0 && served->store == request->store && served->kind == request->kind &&
+            served->rank == request->rank && served->number == request->slot)
+            return &served->slot;
     }
     diag_init(&quiet, "", fanin->world->rank, DIAG_ERROR);
     if (request->store >= fanin->store_count || request->kind > SLOT_REPLICA ||
         slot_open_read(&quiet, &fanin->stores[request->store], (enum slot_kind)request->kind, request->rank,
                        request->slot, &slot) != DCACHE_OK)
         return NULL;
-    void *base = mmap(NULL, slot.bytes, PROT_READ, MAP_SHARED, slot.fd, 0);
-    uint64_t bytes = slot.bytes;
-    slot_close(&slot);
-    if (base == MAP_FAILED)
-        return NULL;
-    struct served *served = free_served(fanin);
-    *served = (struct served){request->store, request->kind, request->rank, request->slot, base, bytes};
-    return served;
+    struct served *served = &fanin->served[fanin->next_served++ % SERVED];
+    slot_close(&served->slot);
+    *served = (struct served){request->store, request->kind, request->rank, request->slot, slot};
+    return &served->slot;
 }
 
-/* The bytes asked for, or NULL: a short answer tells the asker to try elsewhere. */
-static const char *find_range(struct fanin *fanin, const struct request *request)
+/* The bytes asked for into `buffer`. False: a short answer tells the asker to try elsewhere. */
+static bool read_range(struct fanin *fanin, const struct request *request, char *buffer)
 {
-    const struct served *served = map_slot(fanin, request);
+    const struct slot *slot = open_served(fanin, request);
+    struct diag quiet;
 
-    if (served == NULL || request->bytes > PIECE_BYTES || request->offset > served->bytes ||
-        request->bytes > served->bytes - request->offset)
-        return NULL;
-    return served->base + request->offset;
+    if (slot == NULL || request->bytes > PIECE_BYTES || request->offset > slot->bytes ||
+        request->bytes > slot->bytes - request->offset)
+        return false;
+    diag_init(&quiet, "", fanin->world->rank, DIAG_ERROR);
+    return slot_read(&quiet, slot, request->offset, buffer, request->bytes) == DCACHE_OK;
 }
 
-static MPI_Request *free_answer(struct fanin *fanin)
+/* -1: all answers are still under way. */
+static int free_answer(struct fanin *fanin)
 {
     for (int i = 0; i < ANSWERS; i++) {
         int done = 1;
         if (fanin->answers[i] != MPI_REQUEST_NULL)
             MPI_Test(&fanin->answers[i], &done, MPI_STATUS_IGNORE);
         if (done)
-            return &fanin->answers[i];
+            return i;
     }
-    return NULL;
+    return -1;
 }
 
-static void serve(void *context)
+/* Out of memory is a short answer, too. */
+static void answer_request(struct fanin *fanin, int answer, int asker)
 {
-    struct fanin *fanin = context;
-    MPI_Request *answer;
-    MPI_Status from;
-    int come = 0;
+    const struct request *request = &fanin->incoming;
+    int tag = WORLD_TAG_FETCH + (int)(request->serial % WINDOW);
 
-    while (fanin->receive != MPI_REQUEST_NULL && (answer = free_answer(fanin)) != NULL) {
+    if (fanin->outgoing == NULL)
+        fanin->outgoing = malloc((size_t)ANSWERS * PIECE_BYTES);
+    char *piece = fanin->outgoing != NULL ? fanin->outgoing + (size_t)answer * PIECE_BYTES : NULL;
+    int bytes = piece != NULL && read_range(fanin, request, piece) ? (int)request->bytes : 0;
+    if (MPI_Isend(piece, bytes, MPI_BYTE, asker, tag, fanin->world->comm, &fanin->answers[answer]) != MPI_SUCCESS)
+        fanin->answers[answer] = MPI_REQUEST_NULL;
+}
+
+void fanin_serve(struct fanin *fanin)
+{
+    MPI_Status from;
+    int come = 0, answer;
+
+    while (fanin->receive != MPI_REQUEST_NULL && (answer = free_answer(fanin)) >= 0) {
         if (MPI_Test(&fanin->receive, &come, &from) != MPI_SUCCESS || !come)
             return;
-        const char *data = find_range(fanin, &fanin->incoming);
-        int bytes = data != NULL ? (int)fanin->incoming.bytes : 0;
-        int tag = WORLD_TAG_FETCH + (int)(fanin->incoming.serial % WINDOW);
-        if (MPI_Isend(data, bytes, MPI_BYTE, from.MPI_SOURCE, tag, fanin->world->comm, answer) != MPI_SUCCESS)
-            *answer = MPI_REQUEST_NULL;
+        fanin->looks = 0;
+        answer_request(fanin, answer, from.MPI_SOURCE);
         expect_request(fanin);
     }
+}
+
+/* For those who wait. */
+static void serve_or_rest(void *context)
+{
+    const struct timespec rest = {0, REST_NS};
+    struct fanin *fanin = context;
+
+    fanin->looks++;
+    fanin_serve(fanin);
+    if (fanin->looks > LOOKS)
+        (void)nanosleep(&rest, NULL);
 }
 
 dcache_status_t fanin_open(struct diag *dg, const struct world *world, const struct node_store *stores,
@@ -146,6 +155,8 @@ dcache_status_t fanin_open(struct diag *dg, const struct world *world, const str
     self->store_count = store_count;
     for (int i = 0; i < ANSWERS; i++)
         self->answers[i] = MPI_REQUEST_NULL;
+    for (int i = 0; i < SERVED; i++)
+        self->served[i].slot.fd = -1;
     expect_request(self);
     *fanin = self;
     return DCACHE_OK;
@@ -153,7 +164,7 @@ dcache_status_t fanin_open(struct diag *dg, const struct world *world, const str
 
 struct agree_idle fanin_idle(struct fanin *fanin)
 {
-    return (struct agree_idle){serve, fanin};
+    return (struct agree_idle){serve_or_rest, fanin};
 }
 
 /* Requests under way, oldest at `first`. */
@@ -163,8 +174,13 @@ struct flight {
     uint32_t bytes[WINDOW];
 };
 
+static char *place_of(struct fanin *fanin, uint32_t serial)
+{
+    return fanin->window + (size_t)(serial % WINDOW) * PIECE_BYTES;
+}
+
 static int ask(struct fanin *fanin, struct flight *flight, const struct fanin_source *source, uint64_t offset,
-               void *buffer, uint32_t bytes)
+               uint32_t bytes)
 {
     uint32_t serial = fanin->serial++, i = serial % WINDOW;
     MPI_Comm comm = fanin->world->comm;
@@ -172,8 +188,8 @@ static int ask(struct fanin *fanin, struct flight *flight, const struct fanin_so
     flight->request[i] =
         (struct request){source->store, (uint32_t)source->kind, source->rank, source->slot, offset, bytes, serial};
     flight->bytes[i] = bytes;
-    int code = MPI_Irecv(buffer, (int)bytes, MPI_BYTE, (int)source->server, WORLD_TAG_FETCH + (int)i, comm,
-                         &flight->receive[i]);
+    int code = MPI_Irecv(place_of(fanin, serial), (int)bytes, MPI_BYTE, (int)source->server, WORLD_TAG_FETCH + (int)i,
+                         comm, &flight->receive[i]);
     if (code == MPI_SUCCESS)
         code = MPI_Isend(&flight->request[i], (int)sizeof flight->request[i], MPI_BYTE, (int)source->server,
                          WORLD_TAG_REQUEST, comm, &flight->send[i]);
@@ -181,17 +197,18 @@ static int ask(struct fanin *fanin, struct flight *flight, const struct fanin_so
 }
 
 /* Wait for the oldest answer. */
-static int take(struct fanin *fanin, struct flight *flight, uint32_t serial, bool *good)
+static int await(struct fanin *fanin, struct flight *flight, uint32_t serial, bool *good)
 {
     uint32_t i = serial % WINDOW;
     int done = 0, bytes = 0, code = MPI_SUCCESS;
     MPI_Status status;
 
+    fanin->looks = 0;
     while (code == MPI_SUCCESS && !done) {
         code = MPI_Test(&flight->receive[i], &done, &status);
         if (done)
             break;
-        serve(fanin);
+        serve_or_rest(fanin);
         sched_yield();
     }
     if (code == MPI_SUCCESS)
@@ -202,32 +219,69 @@ static int take(struct fanin *fanin, struct flight *flight, uint32_t serial, boo
     return code;
 }
 
-dcache_status_t fanin_read(struct diag *dg, struct fanin *fanin, const struct fanin_source *source, uint64_t offset,
-                           void *buffer, uint64_t bytes)
+static dcache_status_t hand_over(struct diag *dg, char *piece, uint32_t bytes, fanin_take take, void *context)
+{
+    size_t length = bytes;
+    dcache_status_t status = diag_failpoint_data(dg, "fanin.read", piece, &length);
+
+    if (status == DCACHE_OK && length != bytes)
+        status = DCACHE_ERR_IO;
+    return status == DCACHE_OK ? take(context, piece, bytes) : status;
+}
+
+dcache_status_t fanin_stream(struct diag *dg, struct fanin *fanin, const struct fanin_source *source, uint64_t offset,
+                             uint64_t bytes, fanin_take take, void *context)
 {
     struct flight flight;
     uint32_t first = fanin->serial;
     uint64_t asked = 0;
     bool all_good = true;
     int code = MPI_SUCCESS;
+    dcache_status_t status = DCACHE_OK;
 
-    while (code == MPI_SUCCESS && (asked < bytes || first != fanin->serial)) {
-        if (asked < bytes && all_good && fanin->serial - first < WINDOW) {
+    if (fanin->window == NULL)
+        fanin->window = malloc((size_t)WINDOW * PIECE_BYTES);
+    if (fanin->window == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the fan-in");
+    while (code == MPI_SUCCESS) {
+        bool more = asked < bytes && all_good && status == DCACHE_OK;
+        if (more && fanin->serial - first < WINDOW) {
             uint32_t piece = (uint32_t)(bytes - asked < PIECE_BYTES ? bytes - asked : PIECE_BYTES);
-            code = ask(fanin, &flight, source, offset + asked, (char *)buffer + asked, piece);
+            code = ask(fanin, &flight, source, offset + asked, piece);
             asked += piece;
             continue;
         }
-        if (first == fanin->serial)
-            break; /* a bad answer ended the asking */
+        if (first == fanin->serial) /* all has come, or a bad answer ended the asking */
+            break;
         bool good;
-        code = take(fanin, &flight, first++, &good);
+        code = await(fanin, &flight, first, &good);
         all_good &= good;
+        if (code == MPI_SUCCESS && all_good && status == DCACHE_OK)
+            status = hand_over(dg, place_of(fanin, first), flight.bytes[first % WINDOW], take, context);
+        first++;
     }
     if (code != MPI_SUCCESS)
         return world_check(dg, code, "MPI_Irecv");
-    size_t length = (size_t)bytes;
-    return all_good ? diag_failpoint_data(dg, "fanin.read", buffer, &length) : DCACHE_ERR_IO;
+    if (status != DCACHE_OK)
+        return status;
+    return all_good ? DCACHE_OK : DCACHE_ERR_IO;
+}
+
+static dcache_status_t keep(void *context, const void *data, uint64_t bytes)
+{
+    char **to = context;
+
+    memcpy(*to, data, bytes);
+    *to += bytes;
+    return DCACHE_OK;
+}
+
+dcache_status_t fanin_read(struct diag *dg, struct fanin *fanin, const struct fanin_source *source, uint64_t offset,
+                           void *buffer, uint64_t bytes)
+{
+    char *to = buffer;
+
+    return fanin_stream(dg, fanin, source, offset, bytes, keep, &to);
 }
 
 static void wait_for_everyone(struct fanin *fanin)
@@ -238,7 +292,7 @@ static void wait_for_everyone(struct fanin *fanin)
     if (MPI_Ibarrier(fanin->world->comm, &barrier) != MPI_SUCCESS)
         return;
     while (!done && MPI_Test(&barrier, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS) {
-        serve(fanin);
+        serve_or_rest(fanin);
         sched_yield();
     }
 }
@@ -254,6 +308,8 @@ void fanin_close(struct fanin *fanin)
     }
     (void)MPI_Waitall(ANSWERS, fanin->answers, MPI_STATUSES_IGNORE);
     for (int i = 0; i < SERVED; i++)
-        unmap(&fanin->served[i]);
+        slot_close(&fanin->served[i].slot);
+    free(fanin->outgoing);
+    free(fanin->window);
     free(fanin);
 }

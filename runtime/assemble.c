@@ -6,14 +6,13 @@
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Bytes fetched in one go from a source. */
-#define RUN_CHUNKS 8u
+#define RUN_CHUNKS  8u
+#define LOCAL_BYTES (128u << 10) /* from a file of this node at a time; on the stack */
 
 enum source_kind { IN_PLACE, ON_NODE, REMOTE, IN_OBJECTS };
 
@@ -21,7 +20,7 @@ struct source {
     enum source_kind kind;
     struct fanin_source place; /* all but IN_OBJECTS */
     uint64_t header_bytes;
-    int fd; /* ON_NODE: open file; else -1 */
+    struct slot slot; /* IN_PLACE, ON_NODE: open once it was needed; else fd -1 */
 };
 
 /* Work in progress on one shard. */
@@ -33,6 +32,7 @@ struct work {
     size_t source_count;
     unsigned char *bad; /* per chunk: not there yet */
     uint32_t bad_count;
+    dcache_status_t broken;        /* the image cannot be filled, from whatever source */
     struct shard_object object;    /* open once it was needed */
     dcache_status_t object_status; /* why it could not be opened, and the text */
     char object_text[640];
@@ -59,7 +59,7 @@ static void describe_source(struct work *w, const struct survey_entry *entry, st
     source->place = (struct fanin_source){world->rank_by_node[first + (uint32_t)world->rank % ranks], entry->slot.store,
                                           entry->slot.kind, entry->slot.rank, entry->slot.slot};
     source->header_bytes = entry->slot.header_bytes;
-    source->fd = -1;
+    source->slot.fd = -1;
 }
 
 static dcache_status_t find_sources(struct work *w)
@@ -78,22 +78,18 @@ static dcache_status_t find_sources(struct work *w)
     }
     qsort(w->sources, w->source_count, sizeof *w->sources, compare_sources);
     if (w->request->in_objects.bytes > 0 && w->dc->objects != NULL)
-        w->sources[w->source_count++] = (struct source){.kind = IN_OBJECTS, .fd = -1};
+        w->sources[w->source_count++] = (struct source){.kind = IN_OBJECTS, .slot.fd = -1};
     return DCACHE_OK;
 }
 
 static dcache_status_t open_local(struct work *w, struct source *source)
 {
     const struct fanin_source *place = &source->place;
-    struct slot slot = {.fd = -1};
 
-    if (source->fd >= 0)
+    if (source->slot.fd >= 0)
         return DCACHE_OK;
-    dcache_status_t status = slot_open_read(&w->dc->diag, &w->request->survey->stores[place->store], place->kind,
-                                            place->rank, place->slot, &slot);
-    if (status == DCACHE_OK)
-        source->fd = slot.fd; /* kept; the source closes it */
-    return status;
+    return slot_open_read(&w->dc->diag, &w->request->survey->stores[place->store], place->kind, place->rank,
+                          place->slot, &source->slot);
 }
 
 static dcache_status_t open_object(struct work *w)
@@ -136,9 +132,7 @@ static dcache_status_t read_source(struct work *w, struct source *source, uint64
     case ON_NODE:
     default:
         status = open_local(w, source);
-        if (status == DCACHE_OK && pread(source->fd, buffer, bytes, (off_t)offset) != (ssize_t)bytes)
-            status = DCACHE_ERR_IO;
-        return status;
+        return status == DCACHE_OK ? slot_read(dg, &source->slot, offset, buffer, bytes) : status;
     }
 }
 
@@ -240,37 +234,101 @@ static dcache_status_t open_image(struct work *w)
 
     result->at = slot_is_taken(w) ? w->dc->slots : w->request->slot;
     if (result->at != w->request->slot)
-        status = slot_open(&w->dc->diag, &w->dc->store, SLOT_OWN, rank, result->at, result->header.file_bytes,
-                           &result->image);
+        status = slot_open_file(&w->dc->diag, &w->dc->store, SLOT_OWN, rank, result->at, result->header.file_bytes,
+                                &result->image);
     if (status == DCACHE_ERR_NO_SPACE) { /* no room beside it: better to lose the other step than this one */
         result->at = w->request->slot;
-        status = slot_open(&w->dc->diag, &w->dc->store, SLOT_OWN, rank, result->at, result->header.file_bytes,
-                           &result->image);
+        status = slot_open_file(&w->dc->diag, &w->dc->store, SLOT_OWN, rank, result->at, result->header.file_bytes,
+                                &result->image);
     }
     return status;
 }
 
-static bool chunk_good(const struct work *w, uint32_t index)
+static void note_chunk(struct work *w, uint32_t index, uint64_t crc)
 {
-    const struct shard_header *header = &w->result->header;
-    const char *data = (const char *)w->result->image.base + shard_chunk_offset(header, index);
-
-    return crc64_update(0, data, shard_chunk_length(header, index)) == header->chunk_crc[index];
+    if (w->bad[index] && crc == w->result->header.chunk_crc[index]) {
+        w->bad[index] = 0;
+        w->bad_count--;
+    }
 }
 
 static void verify_in_place(struct work *w)
 {
-    struct agree_idle idle = fanin_idle(w->request->fanin);
+    const struct shard_header *header = &w->result->header;
 
-    for (uint32_t i = 0; i < w->result->header.chunk_count; i++) {
-        if (chunk_good(w, i)) {
-            w->bad[i] = 0;
-            w->bad_count--;
-        }
-        if (i % RUN_CHUNKS == 0)
-            idle.progress(idle.context);
+    for (uint32_t i = 0; i < header->chunk_count; i++) {
+        uint64_t crc = 0;
+        if (slot_digest(&w->result->image, shard_chunk_offset(header, i), shard_chunk_length(header, i), &crc))
+            note_chunk(w, i, crc);
+        fanin_serve(w->request->fanin);
     }
     w->result->repaired = w->bad_count;
+}
+
+/* Where what arrives of a run of chunks goes next. */
+struct arrival {
+    struct work *w;
+    uint32_t chunk;
+    uint64_t in_chunk; /* bytes of it that are there */
+    uint64_t crc;
+};
+
+/* While it is in the cache: digest it, and write it to the image. A piece never belongs to two chunks. */
+static dcache_status_t take_piece(void *context, const void *data, uint64_t bytes)
+{
+    struct arrival *arrival = context;
+    struct work *w = arrival->w;
+    const struct shard_header *header = &w->result->header;
+    uint64_t offset = shard_chunk_offset(header, arrival->chunk) + arrival->in_chunk;
+
+    arrival->crc = crc64_update(arrival->crc, data, bytes);
+    dcache_status_t status = slot_write(&w->dc->diag, &w->result->image, offset, data, bytes);
+    if (status != DCACHE_OK) {
+        w->broken = status; /* no other source would help */
+        return status;
+    }
+    arrival->in_chunk += bytes;
+    if (arrival->in_chunk == shard_chunk_length(header, arrival->chunk)) {
+        note_chunk(w, arrival->chunk, arrival->crc);
+        *arrival = (struct arrival){.w = w, .chunk = arrival->chunk + 1};
+    }
+    return DCACHE_OK;
+}
+
+static dcache_status_t read_local(struct work *w, struct source *source, uint64_t offset, uint64_t bytes,
+                                  struct arrival *arrival)
+{
+    char piece[LOCAL_BYTES];
+    dcache_status_t status = DCACHE_OK;
+
+    for (uint64_t done = 0; status == DCACHE_OK && done < bytes;) {
+        uint64_t left = shard_chunk_length(&w->result->header, arrival->chunk) - arrival->in_chunk;
+        uint64_t next = left < sizeof piece ? left : sizeof piece;
+        status = read_source(w, source, offset + done, piece, next);
+        if (status == DCACHE_OK)
+            status = take_piece(arrival, piece, next);
+        done += next;
+    }
+    fanin_serve(w->request->fanin);
+    return status;
+}
+
+/* Large pieces, straight into the image: the way from an object store is slower than mapping it. */
+static dcache_status_t read_objects(struct work *w, struct source *source, uint64_t offset, uint64_t bytes,
+                                    const struct arrival *arrival)
+{
+    const struct shard_header *header = &w->result->header;
+
+    dcache_status_t status = slot_map(&w->dc->diag, &w->dc->store, &w->result->image);
+    if (status != DCACHE_OK) {
+        w->broken = status;
+        return status;
+    }
+    const char *base = w->result->image.base;
+    status = read_source(w, source, offset, (char *)w->result->image.base + offset, bytes);
+    for (uint32_t i = arrival->chunk; status == DCACHE_OK && shard_chunk_offset(header, i) < offset + bytes; i++)
+        note_chunk(w, i, crc64_update(0, base + shard_chunk_offset(header, i), shard_chunk_length(header, i)));
+    return status;
 }
 
 /* Chunks [first, end) from one source; keeps what verifies. False when the source could not be read. */
@@ -279,23 +337,22 @@ static bool fill_run(struct work *w, struct source *source, uint32_t first, uint
     const struct shard_header *header = &w->result->header;
     uint64_t offset = shard_chunk_offset(header, first);
     uint64_t bytes = shard_chunk_offset(header, end - 1) + shard_chunk_length(header, end - 1) - offset;
+    struct arrival arrival = {.w = w, .chunk = first};
 
-    if (read_source(w, source, offset, (char *)w->result->image.base + offset, bytes) != DCACHE_OK)
-        return false;
-    for (uint32_t i = first; i < end; i++) {
-        if (chunk_good(w, i)) {
-            w->bad[i] = 0;
-            w->bad_count--;
-        }
-    }
-    return true;
+    if (source->kind == IN_OBJECTS)
+        return read_objects(w, source, offset, bytes, &arrival) == DCACHE_OK;
+    if (source->kind != REMOTE)
+        return read_local(w, source, offset, bytes, &arrival) == DCACHE_OK;
+    w->result->bytes_remote += bytes;
+    return fanin_stream(&w->dc->diag, w->request->fanin, &source->place, offset, bytes, take_piece, &arrival) ==
+           DCACHE_OK;
 }
 
 static void fill_from(struct work *w, struct source *source)
 {
     uint32_t count = w->result->header.chunk_count;
 
-    for (uint32_t i = 0; i < count && w->bad_count > 0;) {
+    for (uint32_t i = 0; i < count && w->bad_count > 0 && w->broken == DCACHE_OK;) {
         uint32_t end = i;
         while (end < count && end - i < RUN_CHUNKS && w->bad[end])
             end++;
@@ -319,34 +376,58 @@ static dcache_status_t missing_text(struct work *w)
         w->object_text[0] != '\0' ? ": " : "", w->object_text);
 }
 
+static dcache_status_t fill_chunks(struct work *w)
+{
+    static const unsigned char nothing[SHARD_FIXED_BYTES];
+    struct assemble_result *result = w->result;
+    bool in_place = w->source_count > 0 && w->sources[0].kind == IN_PLACE && result->at == w->request->slot;
+    dcache_status_t status = DCACHE_OK;
+
+    if (in_place)
+        verify_in_place(w);
+    if (w->bad_count > 0 && !in_place) /* until all is there, the file says so */
+        status = slot_write(&w->dc->diag, &result->image, 0, nothing, sizeof nothing);
+    if (status != DCACHE_OK)
+        return status;
+    for (size_t s = in_place ? 1 : 0; s < w->source_count && w->bad_count > 0 && w->broken == DCACHE_OK; s++)
+        fill_from(w, &w->sources[s]);
+    if (w->broken != DCACHE_OK)
+        return w->broken;
+    return w->bad_count > 0 ? missing_text(w) : DCACHE_OK;
+}
+
+static dcache_status_t write_header(struct work *w)
+{
+    struct shard_header *header = &w->result->header;
+    void *encoded = malloc(header->header_bytes);
+
+    if (encoded == NULL)
+        return diag_fail(&w->dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a shard header of %llu bytes",
+                         (unsigned long long)header->header_bytes);
+    header->state = SHARD_COMPLETE;
+    shard_encode(header, encoded);
+    dcache_status_t status = slot_write(&w->dc->diag, &w->result->image, 0, encoded, header->header_bytes);
+    free(encoded);
+    return status;
+}
+
 static dcache_status_t fill_image(struct work *w)
 {
-    struct assemble_result *result = w->result;
-    uint32_t count = result->header.chunk_count;
-    bool in_place = w->source_count > 0 && w->sources[0].kind == IN_PLACE && result->at == w->request->slot;
+    uint32_t count = w->result->header.chunk_count;
 
     w->bad = malloc((size_t)count + 1);
     if (w->bad == NULL)
         return diag_fail(&w->dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %u chunks", count);
     memset(w->bad, 1, count);
     w->bad_count = count;
-    if (in_place)
-        verify_in_place(w);
-    else
-        memset(result->image.base, 0, SHARD_FIXED_BYTES);
-    for (size_t s = in_place ? 1 : 0; s < w->source_count && w->bad_count > 0; s++)
-        fill_from(w, &w->sources[s]);
-    if (w->bad_count > 0)
-        return missing_text(w);
-    atomic_thread_fence(memory_order_seq_cst); /* data before header, always */
-    dcache_status_t status = tiers_sync_own(w->dc, &result->image);
+    dcache_status_t status = fill_chunks(w);
+    if (status == DCACHE_OK) /* data before header, always */
+        status = tiers_sync_own(w->dc, &w->result->image);
     if (status == DCACHE_OK)
         status = diag_failpoint(&w->dc->diag, "restart.header");
-    if (status != DCACHE_OK)
-        return status;
-    result->header.state = SHARD_COMPLETE;
-    shard_encode(&result->header, result->image.base);
-    return tiers_sync_own(w->dc, &result->image);
+    if (status == DCACHE_OK)
+        status = write_header(w);
+    return status == DCACHE_OK ? tiers_sync_own(w->dc, &w->result->image) : status;
 }
 
 dcache_status_t assemble(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
@@ -365,10 +446,8 @@ dcache_status_t assemble(dcache_t *dc, const struct assemble_request *request, s
     if (status == DCACHE_OK)
         status = fill_image(&w);
     shard_object_close(&w.object);
-    for (size_t s = 0; s < w.source_count; s++) {
-        if (w.sources[s].fd >= 0)
-            close(w.sources[s].fd);
-    }
+    for (size_t s = 0; s < w.source_count; s++)
+        slot_close(&w.sources[s].slot);
     free(w.sources);
     free(w.bad);
     if (status != DCACHE_OK)
@@ -404,7 +483,7 @@ void assemble_release(dcache_t *dc, struct assemble_result *result)
 {
     struct diag quiet = dc->diag;
 
-    if (result->image.base != NULL)
+    if (result->image.fd >= 0)
         slot_close(&result->image);
     shard_header_free(&result->header); /* which may be there without an image */
     if (result->at >= dc->slots &&

@@ -47,7 +47,7 @@ static dcache_status_t look(dcache_t *dc, uint64_t step, dcache_status_t local, 
         values[n++] = (int64_t)dc->ring[k].worth;
         values[n++] = state == DRAIN_PENDING;
         values[n++] = state == DRAIN_RETRYING;
-        values[n++] = dc->ring[k].layout != dc->layout || dc->ring[k].own.base == NULL;
+        values[n++] = dc->ring[k].layout != dc->layout || dc->ring[k].own.fd < 0;
     }
     int shared = n + ssd_ring_ask(dc, values + n);
     dcache_status_t status = agree_values(&dc->world, &dc->diag, &dc->replicator.idle, local, values, shared);
@@ -174,8 +174,11 @@ static dcache_status_t save(dcache_t *dc, uint32_t slot, const struct shard_set 
     bool same_replica = dc->options.incremental && ring->level >= DCACHE_REPLICATED;
 
     ring->level = DCACHE_LEVEL_NONE;
-    dcache_status_t status = diag_failpoint(&dc->diag, "checkpoint.stage");
-    stage_begin(ring, set);
+    dcache_status_t status = stage_map(dc, ring);
+    if (status == DCACHE_OK) {
+        status = diag_failpoint(&dc->diag, "checkpoint.stage");
+        stage_begin(ring, set);
+    }
     replication_start(dc, slot, same_replica);
     if (status == DCACHE_OK)
         status = stage_and_put(dc, slot, same_own, background);

@@ -39,6 +39,7 @@ struct ring_slot {
 /** The replication under way behind the computation (runtime/replication.c). */
 struct replication {
     bool active; /**< equal on all ranks */
+    bool due;    /**< a restored step waits for its second copies: runtime/resync.h; `slot` says where it is */
     uint32_t slot;
     int phase;
     uint32_t next_chunk;
@@ -101,7 +102,8 @@ struct dcache {
     bool broken;            /**< MPI failed: only close is left */
 };
 
-/** Every collective call begins here: from now to context_finish() the progress thread keeps off. */
+/** Every collective call begins here: from now to context_finish() the progress thread keeps off. A resync that is due
+ * and that the thread has not begun is begun first, so that it has the same place in the order of calls everywhere. */
 void context_enter(dcache_t *dc);
 
 /** Every collective call ends here: log once what the call came to, and remember when the MPI is gone. */

@@ -5,6 +5,7 @@
 #include "runtime/levels.h"
 #include "runtime/progress.h"
 #include "runtime/replication.h"
+#include "runtime/resync.h"
 #include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
@@ -36,6 +37,7 @@ struct boot {
 void context_enter(dcache_t *dc)
 {
     progress_hold(dc);
+    resync_begin(dc);
 }
 
 dcache_status_t context_finish(dcache_t *dc, const char *call, dcache_status_t status)
@@ -561,7 +563,7 @@ dcache_status_t dcache_close(dcache_t **dc)
 {
     if (dc == NULL || *dc == NULL)
         return DCACHE_OK;
-    progress_hold(*dc);
+    context_enter(*dc);
     dcache_status_t status = finish_work(*dc);
     progress_release(*dc);
     release(*dc);

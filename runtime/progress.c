@@ -2,6 +2,7 @@
 
 #include "io/threads.h"
 #include "runtime/replication.h"
+#include "runtime/resync.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,11 +27,12 @@ static void *thread_main(void *argument)
 
     pthread_mutex_lock(&p->lock);
     while (!p->stop) {
-        if (!dc->replicating.active || atomic_load(&p->wanted)) {
+        if (!(dc->replicating.active || dc->replicating.due) || atomic_load(&p->wanted)) {
             pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
-        if (replication_advance(dc, false))
+        resync_begin(dc); /* the next collective call does it where this thread was too late, so all ranks meet in it */
+        if (dc->replicating.active && replication_advance(dc, false))
             drain_thread_pause(dc->drain, false);
         pthread_mutex_unlock(&p->lock);
         usleep(PAUSE_US);

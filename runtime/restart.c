@@ -1,5 +1,5 @@
-/* dcache_restart(): survey, choose, assemble, agree, hand out, make redundant again. The application's memory is
- * written only when every rank has its whole shard. */
+/* dcache_restart(): survey, choose, assemble, agree, hand out; then it is made redundant again. The application's
+ * memory is written only when every rank has its whole shard. */
 #include "runtime/assemble.h"
 #include "runtime/levels.h"
 #include "runtime/regions.h"
@@ -144,18 +144,6 @@ static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint6
     }
 }
 
-/* The second copies: behind the computation where a thread drives them, else now, for without it nobody might for long.
- * Collective, agreed. */
-static dcache_status_t restore_redundancy(dcache_t *dc, uint32_t slot)
-{
-    dcache_status_t status = resync_start(dc, slot);
-
-    if (status == DCACHE_OK)
-        return dc->progress != NULL ? DCACHE_OK : replication_finish(dc);
-    dc->ring[slot].replication = status;
-    return status;
-}
-
 static void note_restored(dcache_t *dc, uint32_t slot, bool durable)
 {
     struct ring_slot *ring = &dc->ring[slot];
@@ -205,14 +193,12 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
     if (status != DCACHE_OK)
         return status;
     note_restored(dc, slot, durable);
-    status = restore_redundancy(dc, slot);
-    if (status != DCACHE_ERR_MPI) /* on error the application's memory is as it was */
-        stage_restore(dc, &dc->ring[slot]);
-    ssd_ring_add_restored(dc, slot);
-    if (status != DCACHE_OK && dc->world.rank == 0)
-        diag_log(&dc->diag, DIAG_WARNING, "step %llu is restored, but not replicated: %s",
-                 (unsigned long long)request->set.step, dc->diag.text);
-    return status == DCACHE_ERR_MPI ? status : DCACHE_OK;
+    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, stage_restore(dc, &dc->ring[slot]));
+    if (status == DCACHE_OK)
+        ssd_ring_add_restored(dc, slot);
+    if (status != DCACHE_ERR_MPI) /* the step is there, whatever became of handing it out */
+        resync_schedule(dc, slot);
+    return status;
 }
 
 static dcache_status_t agree_wanted(dcache_t *dc, const uint64_t *step)

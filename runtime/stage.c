@@ -208,18 +208,26 @@ void stage_invalidate(struct ring_slot *ring)
     ring->level = DCACHE_LEVEL_NONE;
 }
 
-void stage_restore(dcache_t *dc, const struct ring_slot *ring)
+dcache_status_t stage_map(dcache_t *dc, struct ring_slot *ring)
 {
-    for (uint32_t i = 0; i < dc->region_count; i++) {
+    return slot_map(&dc->diag, &dc->store, &ring->own);
+}
+
+dcache_status_t stage_restore(dcache_t *dc, const struct ring_slot *ring)
+{
+    dcache_status_t status = diag_failpoint(&dc->diag, "restart.restore");
+
+    for (uint32_t i = 0; status == DCACHE_OK && i < dc->region_count; i++) {
         const struct shard_region *stored = regions_stored(&ring->header, dc->regions[i].shape.name);
         if (stored != NULL && stored->bytes > 0)
-            memcpy(dc->regions[i].memory, (const char *)ring->own.base + stored->offset, stored->bytes);
+            status = slot_read(&dc->diag, &ring->own, stored->offset, dc->regions[i].memory, stored->bytes);
     }
+    return status;
 }
 
 void stage_release(struct ring_slot *ring)
 {
-    if (ring->own.base != NULL)
+    if (ring->own.fd >= 0)
         slot_close(&ring->own);
     memset(&ring->own, 0, sizeof ring->own);
     ring->own.fd = -1;

@@ -36,8 +36,13 @@ void stage_finish(struct ring_slot *ring);
 /** Make the image say that it holds nothing. */
 void stage_invalidate(struct ring_slot *ring);
 
-/** Copy the regions of a verified image back to the application. */
-void stage_restore(dcache_t *dc, const struct ring_slot *ring);
+/** Map the image of a step that was restored: a restart only reads and writes its file, and what comes later wants it
+ * in memory. Nothing happens when it is mapped. */
+dcache_status_t stage_map(dcache_t *dc, struct ring_slot *ring) DCACHE_MUST_CHECK;
+
+/** Read the regions of a verified image back into the application's memory. A failure, of a device that gives up on
+ * what it has just read well, leaves some of it written. */
+dcache_status_t stage_restore(dcache_t *dc, const struct ring_slot *ring) DCACHE_MUST_CHECK;
 
 /** Unmap and free. */
 void stage_release(struct ring_slot *ring);
