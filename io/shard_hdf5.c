@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <hdf5.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "big-endian machines w
  * of the file. Only the size of the header depends on it. */
 #define METADATA_PER_REGION 16384u
 #define METADATA_PER_FILE   (1u << 20)
+#define CACHE_BYTES         (128u << 10) /* of metadata that HDF5 keeps in memory while it makes an image */
 
 /* What one creation holds; every id is H5I_INVALID_HID until it is made. */
 struct body {
@@ -203,6 +205,22 @@ static dcache_status_t make_region(const struct body *body, struct shard_region 
     return status;
 }
 
+/* Left alone, HDF5 would keep the metadata of every region in memory until the file is closed. */
+static bool limit_cache(hid_t fapl)
+{
+    H5AC_cache_config_t config = {.version = H5AC__CURR_CACHE_CONFIG_VERSION};
+    if (H5Pget_mdc_config(fapl, &config) < 0)
+        return false;
+    config.set_initial_size = true;
+    config.initial_size = CACHE_BYTES;
+    config.min_size = CACHE_BYTES;
+    config.max_size = CACHE_BYTES;
+    config.incr_mode = H5C_incr__off;
+    config.flash_incr_mode = H5C_flash_incr__off;
+    config.decr_mode = H5C_decr__off;
+    return H5Pset_mdc_config(fapl, &config) >= 0;
+}
+
 static bool make_plists(struct body *body, uint64_t header_bytes)
 {
     body->fapl = H5Pcreate(H5P_FILE_ACCESS);
@@ -213,7 +231,7 @@ static bool make_plists(struct body *body, uint64_t header_bytes)
         return false;
     return H5Pset_fapl_stdio(body->fapl) >= 0 && H5Pset_alignment(body->fapl, ALIGNMENT, ALIGNMENT) >= 0 &&
            H5Pset_libver_bounds(body->fapl, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-           H5Pset_fclose_degree(body->fapl, H5F_CLOSE_STRONG) >= 0 &&
+           H5Pset_fclose_degree(body->fapl, H5F_CLOSE_STRONG) >= 0 && limit_cache(body->fapl) &&
            H5Pset_file_locking(body->fapl, false, true) >= 0 && H5Pset_userblock(body->fcpl, header_bytes) >= 0 &&
            H5Pset_obj_track_times(body->fcpl, false) >= 0 && H5Pset_obj_track_times(body->group_plist, false) >= 0 &&
            H5Pset_obj_track_times(body->dataset_plist, false) >= 0 &&
@@ -359,6 +377,9 @@ static dcache_status_t create_in_memory(struct diag *dg, struct shard_header *he
     {
         status = make_body(dg, memory_path, header);
         (void)H5garbage_collect(); /* HDF5 would keep some KiB per dataset for files to come */
+#ifdef __GLIBC__
+        (void)malloc_trim(0); /* and the C library what HDF5 gave back in small pieces */
+#endif
     }
     H5E_END_TRY
     if (status == DCACHE_OK)
