@@ -219,9 +219,13 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level) 
  * Fill the protected regions from a checkpoint. Collective; call it after the regions are protected.
  *
  * Every byte is verified by its digest; what is lost or corrupt in one copy is taken from another (own copy, replica,
- * object store). The regions are written only when every rank has its whole shard, so on error they are unchanged.
- * Afterwards each shard gets its second copy again (resync): before the call returns, or behind the computation where a
- * progress thread drives it; dcache_test() and dcache_wait() tell when the step is DCACHE_REPLICATED.
+ * object store). The regions are written only when every rank has its whole shard, so on error they are unchanged
+ * (unless a device does not give again what it has just given: DCACHE_ERR_IO).
+ *
+ * Afterwards each shard gets its second copy again (resync): behind the computation where a progress thread drives it,
+ * else before the call returns. With the option resync = behind the call never waits for it: without a progress thread
+ * the next collective call on the handle begins it, and dcache_test(), dcache_wait() and the next checkpoint go on with
+ * it. The step is DCACHE_STAGED until then; dcache_wait(dc, *step, DCACHE_REPLICATED) waits.
  *
  * @param step  in: DCACHE_LATEST or the wanted step; out, on DCACHE_OK only: the step that was restored
  * @return DCACHE_OK; DCACHE_NOT_FOUND (no complete checkpoint: a first start); DCACHE_ERR_MISMATCH (regions or number

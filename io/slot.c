@@ -104,9 +104,6 @@ dcache_status_t slot_map(struct diag *dg, const struct node_store *store, struct
 {
     if (slot->base != NULL)
         return DCACHE_OK;
-    dcache_status_t status = diag_failpoint(dg, "slot.map");
-    if (status != DCACHE_OK)
-        return status;
     void *base = mmap(NULL, slot->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, slot->fd, 0);
     if (base == MAP_FAILED)
         return diag_fail_errno(dg, errno, "cannot map %" PRIu64 " bytes of a slot in %s", slot->bytes, store->path);

@@ -16,6 +16,7 @@
 enum tier_choice { TIER_MEMORY, TIER_SSD, TIER_BOTH };
 enum transport_choice { TRANSPORT_AUTO, TRANSPORT_ONE_SIDED, TRANSPORT_TWO_SIDED };
 enum progress_choice { PROGRESS_AUTO, PROGRESS_THREAD, PROGRESS_CALLS };
+enum resync_choice { RESYNC_AUTO, RESYNC_WAIT, RESYNC_BEHIND };
 enum when_full { WHEN_FULL_BLOCK, WHEN_FULL_SKIP, WHEN_FULL_REPLACE };
 
 struct options {
@@ -30,6 +31,7 @@ struct options {
     int64_t reserve;                     /**< bytes per rank and slot to allocate when opened; default 0 */
     int64_t transport;                   /**< enum transport_choice: auto | one-sided | two-sided */
     int64_t progress;                    /**< enum progress_choice: auto | thread | calls */
+    int64_t resync;                      /**< enum resync_choice: auto | wait | behind */
     int64_t incremental;                 /**< 0 = no, 1 = yes: chunks that did not change are not moved */
     int64_t copy_threads;                /**< threads that copy and digest, per rank; default 1 */
     char store[OPTIONS_TEXT_MAX];        /**< object store URL, or "none"; default file://dcache-store */

@@ -6,6 +6,7 @@
 static const char *const tier_choices[] = {"memory", "ssd", "both", NULL};
 static const char *const transport_choices[] = {"auto", "one-sided", "two-sided", NULL};
 static const char *const progress_choices[] = {"auto", "thread", "calls", NULL};
+static const char *const resync_choices[] = {"auto", "wait", "behind", NULL};
 static const char *const yes_choices[] = {"no", "yes", NULL};
 static const char *const when_full_choices[] = {"block", "skip", "replace", NULL};
 static const char *const compress_choices[] = {"none", "auto", "always", NULL};
@@ -102,6 +103,14 @@ const struct option options_table[] = {
          "Who drives replication after dcache_checkpoint_begin(): a thread of each rank, which needs "
          "MPI_THREAD_MULTIPLE and takes time on a core while it copies, or only dcache_test(), dcache_wait() and the "
          "next checkpoint. auto: a thread where MPI allows it."},
+    {.key = "resync",
+     .type = OPTION_CHOICE,
+     .preset = "auto",
+     .choices = resync_choices,
+     .offset = FIELD(resync),
+     .help = "When the shards of a restored step get their second copies again. wait: before dcache_restart() returns. "
+             "behind: it returns as soon as every rank has its bytes, and the progress thread or the next collective "
+             "call begins. auto: behind where there is a progress thread, else wait, for nobody might call for long."},
     {.key = "incremental",
      .type = OPTION_CHOICE,
      .preset = "no",

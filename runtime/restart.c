@@ -144,6 +144,27 @@ static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint6
     }
 }
 
+/* Where nobody might call for long, the second copies are made before the call returns. */
+static bool resync_waits(const dcache_t *dc)
+{
+    return dc->options.resync == RESYNC_WAIT || (dc->options.resync == RESYNC_AUTO && dc->progress == NULL);
+}
+
+/* What goes wrong with the second copies is logged, and no failure of the restart unless the MPI has failed.
+ * Collective, agreed. */
+static dcache_status_t resync_now(dcache_t *dc, uint32_t slot)
+{
+    resync_schedule(dc, slot);
+    resync_begin(dc);
+    if (dc->broken)
+        return diag_fail(&dc->diag, DCACHE_ERR_MPI, "%s", dc->replicating.diag.text);
+    dcache_status_t status = replication_finish(dc);
+    if (status != DCACHE_OK && dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_WARNING, "step %llu is restored, but not replicated: %s",
+                 (unsigned long long)dc->ring[slot].header.set.step, dc->diag.text);
+    return status == DCACHE_ERR_MPI ? status : DCACHE_OK;
+}
+
 static void note_restored(dcache_t *dc, uint32_t slot, bool durable)
 {
     struct ring_slot *ring = &dc->ring[slot];
@@ -193,12 +214,16 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
     if (status != DCACHE_OK)
         return status;
     note_restored(dc, slot, durable);
-    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, stage_restore(dc, &dc->ring[slot]));
-    if (status == DCACHE_OK)
-        ssd_ring_add_restored(dc, slot);
-    if (status != DCACHE_ERR_MPI) /* the step is there, whatever became of handing it out */
+    if (resync_waits(dc))
+        status = resync_now(dc, slot);
+    if (status == DCACHE_OK) /* on error the application's memory is as it was */
+        status = agree(&dc->world, &dc->diag, &dc->replicator.idle, stage_restore(dc, &dc->ring[slot]));
+    if (status != DCACHE_OK)
+        return status;
+    ssd_ring_add_restored(dc, slot);
+    if (!resync_waits(dc))
         resync_schedule(dc, slot);
-    return status;
+    return DCACHE_OK;
 }
 
 static dcache_status_t agree_wanted(dcache_t *dc, const uint64_t *step)

@@ -76,7 +76,7 @@ static void digest_replica(const struct diag *dg, const struct slot *slot, uint3
 
 static dcache_status_t get_room(dcache_t *dc, uint32_t slot, struct reports *reports)
 {
-    dcache_status_t status = diag_failpoint(&dc->diag, "resync.start");
+    dcache_status_t status = diag_failpoint(&dc->replicating.diag, "resync.start");
 
     if (status != DCACHE_OK)
         return status;
@@ -183,10 +183,7 @@ void resync_begin(dcache_t *dc)
     if (!rep->due || dc->broken)
         return;
     rep->due = false;
-    dcache_status_t status = diag_failpoint(&rep->diag, "restart.resync");
-    status = agree(&dc->world, &rep->diag, &dc->replicator.idle, status);
-    if (status == DCACHE_OK)
-        status = start(dc, rep->slot);
+    dcache_status_t status = start(dc, rep->slot);
     if (status == DCACHE_OK)
         return;
     dc->broken = status == DCACHE_ERR_MPI;

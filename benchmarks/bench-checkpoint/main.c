@@ -26,6 +26,7 @@ static dcache_status_t set_environment(struct bench *b)
     }
     setenv("DCACHE_NODE_SIZE", "1", 0);
     setenv("DCACHE_STORE", "none", 0);
+    setenv("DCACHE_RESYNC", "behind", 0); /* the second copies after a restart are a row of their own */
     if (b->options.transport != NULL)
         setenv("DCACHE_TRANSPORT", b->options.transport, 1);
     setenv("DCACHE_JOB", BENCH_JOB, 1);

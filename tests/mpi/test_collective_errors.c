@@ -15,7 +15,9 @@
 
 #define JOB "test"
 
-enum call { OPEN = 1, CHECKPOINT = 2, BEGIN = 4, RESTART = 8, RESTART_OBJECTS = 16 };
+enum call { OPEN = 1, CHECKPOINT = 2, BEGIN = 4, RESTART = 8, RESTART_OBJECTS = 16, RESYNC = 32 };
+
+#define CALLS 6u
 
 #define SAVING     (CHECKPOINT | BEGIN)
 #define RESTARTING (RESTART | RESTART_OBJECTS)
@@ -33,8 +35,8 @@ struct place {
 static const struct place places[] = {
     {"store.open", BOTH, OPEN, RESTART},
     {"store.lock", BOTH, OPEN, 0},
-    {"slot.open", BOTH, SAVING | RESTARTING, 0},
-    {"slot.allocate", BOTH, SAVING | RESTART, 0},
+    {"slot.open", BOTH, SAVING | RESTARTING | RESYNC, 0},
+    {"slot.allocate", BOTH, SAVING | RESTART | RESYNC, 0},
     {"slot.create", BOTH, SAVING, 0},
     {"checkpoint.begin", BOTH, SAVING, 0},
     {"checkpoint.stage", BOTH, SAVING, 0},
@@ -43,23 +45,23 @@ static const struct place places[] = {
     {"restart.assemble", BOTH, RESTARTING, 0},
     {"restart.header", BOTH, RESTARTING, 0},
     {"restart.adopt", BOTH, RESTARTING, 0},
-    {"resync.start", BOTH, 0, RESTARTING},
+    {"resync.start", BOTH, RESYNC, RESTARTING},
     {"fanin.read", BOTH, 0, RESTART},
-    {"replicate.put", BOTH, SAVING, RESTART},
-    {"replicate.flush", BOTH, SAVING, RESTART},
-    {"transport.attach", TWO_SIDED, SAVING, RESTART},
+    {"replicate.put", BOTH, SAVING, RESTART | RESYNC},
+    {"replicate.flush", BOTH, SAVING, RESTART | RESYNC},
+    {"transport.attach", TWO_SIDED, SAVING | RESYNC, RESTART},
     {"MPI_Allgather", BOTH, OPEN | RESTART, 0},
     {"MPI_Allgatherv", BOTH, RESTART, 0},
     {"MPI_Allreduce", BOTH, SAVING, 0},
     {"MPI_Bcast", BOTH, OPEN | RESTARTING, 0},
     {"MPI_Scatter", BOTH, RESTART_OBJECTS, 0},
-    {"MPI_Waitall", BOTH, SAVING | RESTART, 0},
-    {"MPI_Win_create", ONE_SIDED, OPEN | SAVING | RESTART, 0},
-    {"MPI_Win_lock_all", ONE_SIDED, OPEN | SAVING | RESTART, 0},
-    {"MPI_Put", ONE_SIDED, SAVING, RESTART},
-    {"MPI_Win_flush", ONE_SIDED, SAVING, RESTART},
-    {"MPI_Isend", TWO_SIDED, SAVING, RESTART},
-    {"MPI_Irecv", TWO_SIDED, SAVING, RESTART},
+    {"MPI_Waitall", BOTH, SAVING | RESTART | RESYNC, 0},
+    {"MPI_Win_create", ONE_SIDED, OPEN | SAVING | RESTART | RESYNC, 0},
+    {"MPI_Win_lock_all", ONE_SIDED, OPEN | SAVING | RESTART | RESYNC, 0},
+    {"MPI_Put", ONE_SIDED, SAVING, RESYNC},
+    {"MPI_Win_flush", ONE_SIDED, SAVING, RESYNC},
+    {"MPI_Isend", TWO_SIDED, SAVING, RESYNC},
+    {"MPI_Irecv", TWO_SIDED, SAVING, RESYNC},
 };
 
 /* Reported only when MPI itself has failed: then no agreement is possible, and none can be tested. And places where
@@ -213,6 +215,7 @@ static void prepare(struct scenario *s)
 {
     stores_lose_all(JOB);
     support_use_objects(s->call == RESTART_OBJECTS);
+    support_option("RESYNC", s->call == RESYNC ? "behind" : NULL);
     fields_init(&s->fields, support_rank);
     fields_add_some(&s->fields, 1100);
     open_handle(s);
@@ -225,13 +228,15 @@ static void prepare(struct scenario *s)
     support_close(&s->dc);
     if (s->call == RESTART_OBJECTS) {
         stores_lose_all(JOB);
-    } else if (s->call == RESTART) {
+    } else if (s->call & (RESTART | RESYNC)) {
         remove_copy(SLOT_OWN, 0);
         remove_copy(SLOT_OWN, (uint32_t)support_size - 1);
         remove_copy(SLOT_REPLICA, 1);
     }
     if (s->call != OPEN)
         open_handle(s);
+    if (s->call == RESYNC) /* there is no progress thread here: nothing happens behind it */
+        restore(s, DCACHE_LATEST, 1);
 }
 
 static dcache_status_t call_it(struct scenario *s)
@@ -250,6 +255,8 @@ static dcache_status_t call_it(struct scenario *s)
             return status;
         s->newest = 2; /* on this node it is safe already */
         return dcache_wait(s->dc, 2, DCACHE_REPLICATED);
+    case RESYNC:
+        return dcache_wait(s->dc, 1, DCACHE_REPLICATED);
     case RESTART:
     case RESTART_OBJECTS:
     default:
@@ -276,7 +283,8 @@ static void strike(struct scenario *s)
 {
     if (s->call & SAVING)
         add_region(s);
-    fields_fill(&s->fields, 2);
+    if (s->call != RESYNC)
+        fields_fill(&s->fields, 2);
     if (s->call & RESTARTING)
         fields_scribble(&s->fields);
     set_failure(s);
@@ -286,6 +294,16 @@ static void strike(struct scenario *s)
     CHECK_SAME(s->status, s->text);
 }
 
+static void check_memory(const struct scenario *s)
+{
+    if (s->call & SAVING || s->call == OPEN)
+        CHECK(fields_hold(&s->fields, 2));
+    else if (s->call == RESYNC || s->status == DCACHE_OK)
+        CHECK(fields_hold(&s->fields, 1));
+    else
+        CHECK(fields_scribbled(&s->fields));
+}
+
 static void check_outcome(const struct scenario *s)
 {
     char name[32];
@@ -293,16 +311,11 @@ static void check_outcome(const struct scenario *s)
     CHECK(s->status <= 0);
     if (s->must)
         CHECK(s->status != DCACHE_OK);
-    if (s->status == DCACHE_OK) {
-        CHECK(s->call & RESTARTING ? fields_hold(&s->fields, 1) : fields_hold(&s->fields, 2));
+    check_memory(s);
+    if (s->status == DCACHE_OK)
         return;
-    }
     CHECK(s->call == OPEN ? s->dc == NULL : s->dc != NULL);
-    if (s->call & RESTARTING)
-        CHECK(fields_scribbled(&s->fields));
-    else
-        CHECK(fields_hold(&s->fields, 2));
-    if (s->call == OPEN)
+    if (s->call & (OPEN | RESYNC)) /* what went wrong with a resync is in the log */
         return;
     snprintf(name, sizeof name, "rank %d", s->rank);
     CHECK(strstr(s->text, name) != NULL);
@@ -327,7 +340,8 @@ static void check_afterwards(struct scenario *s)
 {
     if (s->call == CHECKPOINT && s->status == DCACHE_OK)
         s->newest = 2;
-    if (s->status == DCACHE_ERR_MPI && s->call != OPEN)
+    bool broken = s->status == DCACHE_ERR_MPI || (s->call == RESYNC && s->status == DCACHE_ERR_STATE);
+    if (broken && s->call != OPEN)
         check_broken(s);
     if (s->dc == NULL)
         open_handle(s);
@@ -389,13 +403,14 @@ static void test_incremental(const char *transport)
 
 static void test_transport(enum transports transport)
 {
-    static const char *const call_names[] = {"open", "checkpoint", "begin + wait", "restart", "restart from objects"};
+    static const char *const call_names[] = {"open",    "checkpoint",           "begin + wait",
+                                             "restart", "restart from objects", "resync"};
     const char *name = transport == ONE_SIDED ? "one-sided" : "two-sided";
     int other = support_size > 3 ? support_size - 2 : support_size - 1; /* the first rank of the last node */
 
     support_option("TRANSPORT", name);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        for (unsigned c = 0; c < 5; c++) {
+        for (unsigned c = 0; c < CALLS; c++) {
             const struct place *place = &places[i];
             bool must = (place->must & 1u << c) != 0, may = (place->may & 1u << c) != 0;
             if (!(place->transports & transport) || !(must || may))

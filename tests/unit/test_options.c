@@ -33,6 +33,7 @@ static const struct sample samples[] = {
     {"transport", "DCACHE_TRANSPORT", FIELD(transport), INTEGER, NULL, TRANSPORT_AUTO, "two-sided",
      TRANSPORT_TWO_SIDED},
     {"progress", "DCACHE_PROGRESS", FIELD(progress), INTEGER, NULL, PROGRESS_AUTO, "calls", PROGRESS_CALLS},
+    {"resync", "DCACHE_RESYNC", FIELD(resync), INTEGER, NULL, RESYNC_AUTO, "behind", RESYNC_BEHIND},
     {"incremental", "DCACHE_INCREMENTAL", FIELD(incremental), INTEGER, NULL, 0, "yes", 1},
     {"copy_threads", "DCACHE_COPY_THREADS", FIELD(copy_threads), INTEGER, NULL, 1, "64", 64},
     {"store", "DCACHE_STORE", FIELD(store), TEXT, "file://dcache-store", 0, "azure://container/pre;fix", 0},

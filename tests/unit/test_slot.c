@@ -1,4 +1,5 @@
-/* io/slot.c and io/slot_image.c: files of slots, and tiers that are full. */
+/* io/slot.c, io/slot_data.c and io/slot_image.c: files of slots, and tiers that are full. */
+#include "io/crc64.h"
 #include "io/node_store.h"
 #include "shard_sample.h"
 #include "store_fixture.h"
@@ -53,6 +54,39 @@ static void test_slot(void)
     fixture_expect(slot_remove(fixture_diag(), &store, SLOT_OWN, 3, 1), DCACHE_OK, NULL);
     fixture_expect(slot_remove(fixture_diag(), &store, SLOT_OWN, 3, 1), DCACHE_OK, NULL);
     fixture_expect(slot_open_read(fixture_diag(), &store, SLOT_OWN, 3, 1, &slot), DCACHE_NOT_FOUND, NULL);
+    node_store_close(&store);
+}
+
+/* By way of the file, and through a mapping that is made later: the same bytes. */
+static void test_slot_file(void)
+{
+    static unsigned char data[300001], back[sizeof data];
+    struct node_store store;
+    struct slot slot = {.fd = -1}, reader = {.fd = -1};
+    uint64_t crc = 0;
+    fixture_open(&store);
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (unsigned char)(i * 7 + i / 255);
+    fixture_expect(slot_open_file(fixture_diag(), &store, SLOT_OWN, 3, 1, sizeof data + 10, &slot), DCACHE_OK, NULL);
+    CU_ASSERT_PTR_NULL(slot.base);
+    fixture_expect(slot_write(fixture_diag(), &slot, 10, data, sizeof data), DCACHE_OK, NULL);
+    fixture_expect(slot_read(fixture_diag(), &slot, 10, back, sizeof back), DCACHE_OK, NULL);
+    CU_ASSERT_EQUAL(memcmp(data, back, sizeof data), 0);
+    CU_ASSERT_TRUE(slot_digest(&slot, 10, sizeof data, &crc));
+    CU_ASSERT_EQUAL(crc, crc64_update(0, data, sizeof data));
+    fixture_expect(slot_map(fixture_diag(), &store, &slot), DCACHE_OK, NULL);
+    const void *base = slot.base;
+    CU_ASSERT_EQUAL(memcmp((const char *)base + 10, data, sizeof data), 0);
+    fixture_expect(slot_map(fixture_diag(), &store, &slot), DCACHE_OK, NULL);
+    CU_ASSERT_PTR_EQUAL(slot.base, base);
+
+    /* behind the end there is nothing, and a reader cannot write */
+    fixture_expect(slot_read(fixture_diag(), &slot, 11, back, sizeof back), DCACHE_ERR_IO, "300001 bytes at 11");
+    CU_ASSERT_FALSE(slot_digest(&slot, 11, sizeof data, &crc));
+    fixture_expect(slot_open_read(fixture_diag(), &store, SLOT_OWN, 3, 1, &reader), DCACHE_OK, NULL);
+    fixture_expect(slot_write(fixture_diag(), &reader, 0, data, 1), DCACHE_ERR_IO, "1 bytes at 0");
+    slot_close(&reader);
+    slot_close(&slot);
     node_store_close(&store);
 }
 
@@ -348,6 +382,7 @@ int main(void)
 {
     static const struct unit_case cases[] = {
         {"slot", test_slot},
+        {"slot: by way of the file", test_slot_file},
         {"slot: holes", test_slot_holes},
         {"slot: hostile files", test_slot_hostile},
         {"slot: image", test_slot_image},
