@@ -318,6 +318,7 @@ static dcache_status_t add_identity(struct diag *dg, struct object_credentials *
         {"AZURE_CLIENT_SECRET", credentials->secret, sizeof credentials->secret, is_secret,
          "printable, without blanks"},
         {"AZURE_FEDERATED_TOKEN_FILE", credentials->token_file, sizeof credentials->token_file, is_any, "a file"},
+        {"AZURE_STORAGE_AUTH_TOKEN_FILE", credentials->bearer_file, sizeof credentials->bearer_file, is_any, "a file"},
         {"AZURE_AUTHORITY_HOST", credentials->authority, sizeof credentials->authority, is_token_host,
          "https:// and a host"},
         {"AZURE_POD_IDENTITY_AUTHORITY_HOST", credentials->metadata, sizeof credentials->metadata, is_token_host,

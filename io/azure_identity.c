@@ -25,6 +25,8 @@
 #define TIMEOUT_LONGEST_S 30.0  /* the token service is near, or is not there */
 #define RENEW_AHEAD_S     300.0 /* at most half of a token's life */
 #define RENEW_AGAIN_S     30.0  /* after a renewal that failed */
+#define FILE_AGAIN_S      30.0  /* whoever writes the file knows when its token expires: we only look often */
+#define FILE_LASTS_S      300.0 /* while the file cannot be read */
 
 struct azure_identity {
     struct http_client *http;
@@ -106,12 +108,13 @@ static bool metadata_again(void *context, const struct http_response *response)
     return response->status == 404 || response->status == 410;
 }
 
-/* The file that the cluster keeps up to date, so read for each token. */
-static dcache_status_t read_assertion(struct diag *dg, const char *path, char text[ASSERTION_MAX])
+/* A file that others keep up to date, so read for each token; `variable` is what names it. */
+static dcache_status_t read_token_file(struct diag *dg, const char *variable, const char *path,
+                                       char text[ASSERTION_MAX])
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
-        return diag_fail_errno(dg, errno, "cannot read AZURE_FEDERATED_TOKEN_FILE %s", path);
+        return diag_fail_errno(dg, errno, "cannot read %s %s", variable, path);
     size_t length = 0;
     ssize_t got = 0;
     do {
@@ -122,7 +125,7 @@ static dcache_status_t read_assertion(struct diag *dg, const char *path, char te
     while (length > 0 && length < ASSERTION_MAX && (unsigned char)text[length - 1] <= ' ')
         length--;
     if (got < 0 || length == 0 || length == ASSERTION_MAX)
-        return diag_fail(dg, DCACHE_ERR_PERMISSION, "AZURE_FEDERATED_TOKEN_FILE %s has no token in it", path);
+        return diag_fail(dg, DCACHE_ERR_PERMISSION, "%s %s has no token in it", variable, path);
     text[length] = '\0';
     return DCACHE_OK;
 }
@@ -145,7 +148,7 @@ static dcache_status_t make_form(const struct azure_identity *identity, struct d
     if (who->auth == OBJECT_AUTH_SERVICE_PRINCIPAL) {
         good = good && add_field(form, "client_secret", who->secret);
     } else {
-        status = read_assertion(dg, who->token_file, assertion);
+        status = read_token_file(dg, "AZURE_FEDERATED_TOKEN_FILE", who->token_file, assertion);
         good = good && add_field(form, "client_assertion_type", ASSERTION_TYPE) &&
                add_field(form, "client_assertion", assertion);
         OPENSSL_cleanse(assertion, sizeof assertion);
@@ -240,10 +243,30 @@ static const char *remedy_of(const struct azure_identity *identity)
     }
 }
 
+/* The file has the token itself. The lock is held. */
+static dcache_status_t fetch_from_file(struct azure_identity *identity, struct diag *dg)
+{
+    static const char variable[] = "AZURE_STORAGE_AUTH_TOKEN_FILE";
+    char text[ASSERTION_MAX];
+    dcache_status_t status = read_token_file(dg, variable, identity->who.bearer_file, text);
+    if (status == DCACHE_OK && !is_token(text))
+        status = diag_fail(dg, DCACHE_ERR_PERMISSION, "%s %s has no token in it that can be sent", variable,
+                           identity->who.bearer_file);
+    if (status == DCACHE_OK) {
+        memcpy(identity->token, text, strlen(text) + 1);
+        identity->renew_at = now_s() + FILE_AGAIN_S;
+        identity->expires_at = now_s() + FILE_LASTS_S;
+    }
+    OPENSSL_cleanse(text, sizeof text);
+    return status;
+}
+
 /* The lock is held. */
 static dcache_status_t fetch(struct azure_identity *identity, struct diag *dg, const atomic_bool *cancel,
                              const atomic_bool *stop)
 {
+    if (identity->who.auth == OBJECT_AUTH_TOKEN_FILE)
+        return fetch_from_file(identity, dg);
     const struct object_credentials *who = &identity->who;
     const char *from = who->auth == OBJECT_AUTH_MANAGED_IDENTITY ? who->metadata : who->authority;
     struct http_sink sink = {.limit = ANSWER_BYTES_MAX};

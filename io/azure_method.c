@@ -9,7 +9,7 @@
 const char *azure_method_name(enum object_auth auth)
 {
     static const char *const names[OBJECT_AUTHS] = {
-        "auto", "key", "sas", "service-principal", "workload-identity", "managed-identity"};
+        "auto", "key", "sas", "service-principal", "workload-identity", "token-file", "managed-identity"};
     return auth < OBJECT_AUTHS ? names[auth] : "?";
 }
 
@@ -36,6 +36,10 @@ const char *azure_method_missing(enum object_auth auth, bool is_https, const str
     case OBJECT_AUTH_WORKLOAD_IDENTITY:
         if (!has(credentials->tenant) || !has(credentials->client) || !has(credentials->token_file))
             return "a workload identity needs AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE";
+        return is_https ? NULL : PLAIN_HTTP;
+    case OBJECT_AUTH_TOKEN_FILE:
+        if (!has(credentials->bearer_file))
+            return "there is no token file: set AZURE_STORAGE_AUTH_TOKEN_FILE";
         return is_https ? NULL : PLAIN_HTTP;
     case OBJECT_AUTH_MANAGED_IDENTITY:
         return is_https ? NULL : PLAIN_HTTP;

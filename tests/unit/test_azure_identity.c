@@ -34,6 +34,7 @@ static struct scene begin(const struct reply *script, size_t count, enum object_
     snprintf(who->client, sizeof who->client, auth == OBJECT_AUTH_MANAGED_IDENTITY ? "" : "client-1");
     snprintf(who->secret, sizeof who->secret, "%s", SECRET "~&=1");
     snprintf(who->token_file, sizeof who->token_file, "%s/federated", unit_scratch());
+    memcpy(who->bearer_file, who->token_file, sizeof who->bearer_file);
     snprintf(who->authority, sizeof who->authority, "http://127.0.0.1:%d", http_server_port(scene.server));
     memcpy(who->metadata, who->authority, sizeof who->metadata);
     CU_ASSERT_FATAL(http_client_open(&dg, &scene.http) == DCACHE_OK);
@@ -149,6 +150,33 @@ static void test_workload_identity(void)
     CU_ASSERT(end(&scene) == 2);
 }
 
+/* The token itself is in a file, which is read again when the store refuses the token. Nobody else is asked. */
+static void test_token_file(void)
+{
+    static const char *const bad[] = {"\n", SECRET " two", SECRET "\r\nInjected: yes"};
+    static const struct reply script[] = {{REPLY_STALL, ""}};
+    struct scene scene = begin(script, 1, OBJECT_AUTH_TOKEN_FILE);
+    unlink(scene.who.bearer_file);
+    CU_ASSERT(ask(&scene) != DCACHE_OK && strstr(dg.text, "AZURE_STORAGE_AUTH_TOKEN_FILE") != NULL);
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        write_federated(bad[i]);
+        CU_ASSERT(ask(&scene) == DCACHE_ERR_PERMISSION && token[0] == '\0' && strstr(dg.text, SECRET) == NULL);
+    }
+    write_federated(SECRET ".one\n");
+    CU_ASSERT(ask(&scene) == DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(token, SECRET ".one");
+    write_federated(SECRET ".two");
+    CU_ASSERT(ask(&scene) == DCACHE_OK); /* kept for a while */
+    CU_ASSERT_STRING_EQUAL(token, SECRET ".one");
+    azure_identity_forget(scene.identity);
+    CU_ASSERT(ask(&scene) == DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(token, SECRET ".two");
+    unlink(scene.who.bearer_file);
+    azure_identity_forget(scene.identity);
+    CU_ASSERT(ask(&scene) != DCACHE_OK);
+    CU_ASSERT(end(&scene) == 0);
+}
+
 /* A token that cannot be renewed yet is used as long as it lasts. */
 static void test_renewal_fails(void)
 {
@@ -240,6 +268,7 @@ static void test_only_https(void)
     struct object_store *store = NULL;
     for (; who.auth <= OBJECT_AUTH_MANAGED_IDENTITY; who.auth++) {
         snprintf(who.token_file, sizeof who.token_file, "/f");
+        snprintf(who.bearer_file, sizeof who.bearer_file, "/f");
         CU_ASSERT(object_store_open(&dg, "http://127.0.0.1:1/acc1/con", &who, &policy, &store) == DCACHE_ERR_OPTION);
         CU_ASSERT(store == NULL && strstr(dg.text, "https://") != NULL);
         CU_ASSERT(object_store_open(&dg, "https://127.0.0.1:1/acc1/con", &who, &policy, &store) == DCACHE_OK);
@@ -268,6 +297,7 @@ int main(void)
         {"managed identity, user-assigned", test_user_assigned},
         {"service principal", test_service_principal},
         {"workload identity", test_workload_identity},
+        {"a token in a file", test_token_file},
         {"a renewal fails", test_renewal_fails},
         {"bad answers", test_bad_answers},
         {"threads share one token", test_threads_share_one},

@@ -43,7 +43,7 @@ static const struct sample samples[] = {
     {"drain_bandwidth", "DCACHE_DRAIN_BANDWIDTH", FIELD(drain_bandwidth), INTEGER, NULL, 0, "2G", 2000000000},
     {"drain_slowdown", "DCACHE_DRAIN_SLOWDOWN", FIELD(drain_slowdown), INTEGER, NULL, 0, "5", 5},
     {"when_full", "DCACHE_WHEN_FULL", FIELD(when_full), INTEGER, NULL, WHEN_FULL_BLOCK, "replace", WHEN_FULL_REPLACE},
-    {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 5},
+    {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 6},
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},
     {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
