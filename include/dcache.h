@@ -218,6 +218,12 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level) 
 /**
  * Fill the protected regions from a checkpoint. Collective; call it after the regions are protected.
  *
+ * A step that was taken by another number of ranks, or whose arrays were cut another way, is restored too: blocks given
+ * to dcache_protect_array() are filled from the blocks that all former ranks had of the same global array. Any other
+ * region then is that of the rank with the same number, or, on another number of ranks, what all former ranks had alike
+ * in it. Such a step stays in the stores as those ranks left it, until a checkpoint of this run is complete;
+ * dcache_wait() and dcache_test() do not know it. For the time of the call it needs the regions' memory once more.
+ *
  * Every byte is verified by its digest; what is lost or corrupt in one copy is taken from another (own copy, replica,
  * object store). The regions are written only when every rank has its whole shard, so on error they are unchanged
  * (unless a device does not give again what it has just given: DCACHE_ERR_IO).
@@ -228,8 +234,8 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level) 
  * it. The step is DCACHE_STAGED until then; dcache_wait(dc, *step, DCACHE_REPLICATED) waits.
  *
  * @param step  in: DCACHE_LATEST or the wanted step; out, on DCACHE_OK only: the step that was restored
- * @return DCACHE_OK; DCACHE_NOT_FOUND (no complete checkpoint: a first start); DCACHE_ERR_MISMATCH (regions or number
- *         of ranks differ from the checkpoint's: the text says how); DCACHE_ERR_CORRUPT (there are steps, but none can
+ * @return DCACHE_OK; DCACHE_NOT_FOUND (no complete checkpoint: a first start); DCACHE_ERR_MISMATCH (the checkpoint does
+ *         not have the regions that are protected: the text says how they differ); DCACHE_ERR_CORRUPT (there are steps, but none can
  *         be completed from what survived); DCACHE_ERR_STORE (the object store could not be asked, and no node store
  *         has the step); DCACHE_ERR_FORMAT, DCACHE_ERR_NO_SPACE, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO, DCACHE_ERR_MPI
  */

@@ -4,6 +4,7 @@
 #include "runtime/levels.h"
 #include "runtime/regions.h"
 #include "runtime/replication.h"
+#include "runtime/reshape.h"
 #include "runtime/resync.h"
 #include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
@@ -19,6 +20,14 @@ struct choice {
     int32_t in_objects;
     uint32_t slot;
     struct shard_set set;
+};
+
+/* What a candidate gave: this rank's shard; or, of a step that was taken by other ranks, what the regions will hold. */
+struct found {
+    const struct candidate *candidate; /* on rank 0 */
+    bool is_reshaped;
+    struct assemble_result shard;
+    struct reshaped reshaped;
 };
 
 /* The ring slot for a step that is in none: the one with the oldest content. Rank 0. */
@@ -81,9 +90,17 @@ static dcache_status_t share_manifest(dcache_t *dc, const struct candidate *cand
     return status;
 }
 
-/* Rank 0's decision, everybody's shard. Collective, agreed. */
+static dcache_status_t reshape(dcache_t *dc, const struct assemble_request *request, bool in_objects,
+                               struct found *found)
+{
+    found->is_reshaped = true;
+    return reshape_assemble(dc, request->survey, request->fanin, &request->set, in_objects,
+                            found->candidate != NULL ? &found->candidate->manifest : NULL, &found->reshaped);
+}
+
+/* Rank 0's decision, everybody's shard; or, of other ranks' shards, everybody's parts. Collective, agreed. */
 static dcache_status_t attempt(dcache_t *dc, const struct choice *choice, const struct candidate *candidate,
-                               struct assemble_request *request, struct assemble_result *result)
+                               struct assemble_request *request, struct found *found)
 {
     struct agree_idle idle = fanin_idle(request->fanin);
     dcache_status_t status = DCACHE_OK;
@@ -91,10 +108,14 @@ static dcache_status_t attempt(dcache_t *dc, const struct choice *choice, const 
     request->set = choice->set;
     request->slot = choice->slot;
     memset(&request->in_objects, 0, sizeof request->in_objects);
+    found->candidate = candidate;
+    found->is_reshaped = false;
+    if (choice->set.world_size != (uint32_t)dc->world.size)
+        return reshape(dc, request, choice->in_objects != 0, found);
     if (choice->in_objects)
         status = share_manifest(dc, candidate, &request->in_objects);
     if (status == DCACHE_OK)
-        status = assemble(dc, request, result);
+        status = assemble(dc, request, &found->shard);
     return agree(&dc->world, &dc->diag, &idle, status);
 }
 
@@ -104,9 +125,15 @@ static bool worth_another_try(dcache_status_t status)
            status == DCACHE_ERR_FORMAT;
 }
 
-/* Newest first until one can be completed. Collective, agreed; `result` is whole on every rank on DCACHE_OK. */
+static void release(dcache_t *dc, struct found *found)
+{
+    assemble_release(dc, &found->shard);
+    reshape_free(&found->reshaped);
+}
+
+/* Newest first until one can be completed. Collective, agreed; `found` is whole on every rank on DCACHE_OK. */
 static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint64_t want,
-                                      struct assemble_request *request, struct assemble_result *result)
+                                      struct assemble_request *request, struct found *found)
 {
     char first_failure[DIAG_TEXT_MAX] = "";
     dcache_status_t failed = DCACHE_OK;
@@ -121,7 +148,7 @@ static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint6
         status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
         if (status != DCACHE_OK) /* there is no choice */
             return status;
-        status = choice.found ? attempt(dc, &choice, candidate, request, result)
+        status = choice.found ? attempt(dc, &choice, candidate, request, found)
                               : agree(&dc->world, &dc->diag, &dc->replicator.idle,
                                       dc->world.rank == 0 ? (dcache_status_t)choice.status : DCACHE_OK);
         if (!choice.found && failed != DCACHE_OK && (status == DCACHE_NOT_FOUND || status == DCACHE_ERR_CORRUPT)) {
@@ -130,10 +157,10 @@ static dcache_status_t try_candidates(dcache_t *dc, struct survey *survey, uint6
         }
         if (status == DCACHE_OK || !choice.found || !worth_another_try(status)) {
             if (status != DCACHE_OK)
-                assemble_release(dc, result);
+                release(dc, found);
             return status;
         }
-        assemble_release(dc, result);
+        release(dc, found);
         if (failed == DCACHE_OK) {
             failed = status;
             memcpy(first_failure, dc->diag.text, sizeof first_failure);
@@ -198,19 +225,32 @@ static void tell_sources(dcache_t *dc, const struct assemble_request *request, c
                  (unsigned long long)request->set.step, (long long)all[2]);
 }
 
-/* Every rank has its shard: check that it fits, make it the own copy, hand it out. Collective, agreed. */
+/* The same number of ranks may still have cut its arrays another way. The text that tells of what does not fit is the
+ * one about this rank's own shard. Collective, agreed; serves the fan-in. */
+static dcache_status_t fit_regions(dcache_t *dc, const struct assemble_request *request, struct found *found)
+{
+    struct agree_idle idle = fanin_idle(request->fanin);
+    dcache_status_t status = agree(&dc->world, &dc->diag, &idle, regions_match(dc, &found->shard.header));
+
+    if (status != DCACHE_ERR_MISMATCH)
+        return status;
+    struct diag mismatch = dc->diag;
+    status = reshape(dc, request, request->in_objects.bytes > 0, found);
+    if (status == DCACHE_ERR_MISMATCH)
+        dc->diag = mismatch;
+    return status;
+}
+
+/* Every rank has its shard, which fits: make it the own copy, hand it out. Collective, agreed. */
 static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *request, struct assemble_result *result)
 {
     bool durable = request->in_objects.bytes > 0;
     uint32_t slot = request->slot;
 
-    dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, regions_match(dc, &result->header));
-    if (status != DCACHE_OK)
-        return status;
     tell_sources(dc, request, result);
     drain_thread_drop(dc->drain, slot);
     dc->ring[slot].level = DCACHE_LEVEL_NONE; /* until all have the new content */
-    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, assemble_adopt(dc, request, result));
+    dcache_status_t status = agree(&dc->world, &dc->diag, &dc->replicator.idle, assemble_adopt(dc, request, result));
     if (status != DCACHE_OK)
         return status;
     note_restored(dc, slot, durable);
@@ -224,6 +264,27 @@ static dcache_status_t take_over(dcache_t *dc, const struct assemble_request *re
     if (!resync_waits(dc))
         resync_schedule(dc, slot);
     return DCACHE_OK;
+}
+
+/* The step stays as the ranks before left it until a checkpoint of this run is complete: the ring slots that have any
+ * of its copies are worth more than the others. */
+static void take_over_reshaped(dcache_t *dc, const struct assemble_request *request, const struct reshaped *reshaped)
+{
+    const struct survey *survey = request->survey;
+
+    if (dc->world.rank == 0)
+        diag_log(&dc->diag, DIAG_INFO, "restarting from step %llu, cut anew from the shards of %u ranks for %d",
+                 (unsigned long long)request->set.step, request->set.world_size, dc->world.size);
+    if (request->set.sequence > dc->last_sequence)
+        dc->last_sequence = request->set.sequence;
+    dc->last_sequence++;
+    for (size_t i = 0; i < survey->entry_count; i++) {
+        const struct catalog_entry *entry = &survey->entries[i].slot;
+        if (entry->slot < dc->slots && shard_same_set(&entry->set, &request->set))
+            dc->ring[entry->slot].worth = dc->last_sequence;
+    }
+    dc->clean_due = true;
+    reshape_deliver(dc, reshaped);
 }
 
 static dcache_status_t agree_wanted(dcache_t *dc, const uint64_t *step)
@@ -247,7 +308,7 @@ static dcache_status_t restart(dcache_t *dc, uint64_t *step)
 {
     struct survey survey;
     struct assemble_request request;
-    struct assemble_result result;
+    struct found found;
 
     if (dc->broken)
         return diag_fail(&dc->diag, DCACHE_ERR_STATE, "MPI has failed on this handle: only dcache_close() is left");
@@ -258,17 +319,21 @@ static dcache_status_t restart(dcache_t *dc, uint64_t *step)
         return status;
     ssd_ring_abandon(dc);
     memset(&request, 0, sizeof request);
-    memset(&result, 0, sizeof result);
+    memset(&found, 0, sizeof found);
     status = survey_nodes(dc, &survey);
     request.survey = &survey;
     if (status == DCACHE_OK)
         status = fanin_open(&dc->diag, &dc->world, survey.stores, survey.store_count, &request.fanin);
     if (status == DCACHE_OK) {
-        status = try_candidates(dc, &survey, *step, &request, &result);
+        status = try_candidates(dc, &survey, *step, &request, &found);
+        if (status == DCACHE_OK && !found.is_reshaped)
+            status = fit_regions(dc, &request, &found);
         fanin_close(request.fanin);
-        if (status == DCACHE_OK)
-            status = take_over(dc, &request, &result);
-        assemble_release(dc, &result);
+        if (status == DCACHE_OK && found.is_reshaped)
+            take_over_reshaped(dc, &request, &found.reshaped);
+        else if (status == DCACHE_OK)
+            status = take_over(dc, &request, &found.shard);
+        release(dc, &found);
     }
     survey_free(&survey);
     if (status == DCACHE_OK)

@@ -1,5 +1,6 @@
 #include "runtime/survey.h"
 
+#include "mpi/gather.h"
 #include "runtime/tiers.h"
 
 #include <stdlib.h>
@@ -114,38 +115,6 @@ static dcache_status_t list_stores(dcache_t *dc, const struct survey *survey, st
     return DCACHE_OK;
 }
 
-static dcache_status_t gather(dcache_t *dc, struct survey *survey, const struct survey_entry *mine, size_t mine_count)
-{
-    int size = dc->world.size, bytes = (int)(mine_count * sizeof *mine), total = 0;
-    int *counts = calloc(2 * (size_t)size, sizeof *counts);
-    dcache_status_t status = DCACHE_OK;
-
-    if (counts == NULL)
-        status = diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for %d ranks", size);
-    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
-    if (status == DCACHE_OK) /* a failure here fails everywhere: the MPI is gone */
-        status = world_check(&dc->diag, MPI_Allgather(&bytes, 1, MPI_INT, counts, 1, MPI_INT, dc->world.comm),
-                             "MPI_Allgather");
-    for (int r = 0; status == DCACHE_OK && r < size; r++) {
-        counts[size + r] = total;
-        total += counts[r];
-    }
-    if (status == DCACHE_OK) {
-        survey->entries = malloc((size_t)total + 1);
-        if (survey->entries == NULL)
-            status = diag_fail(&dc->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a catalog of %d bytes", total);
-    }
-    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
-    if (status == DCACHE_OK)
-        status = world_check(
-            &dc->diag,
-            MPI_Allgatherv(mine, bytes, MPI_BYTE, survey->entries, counts, counts + size, MPI_BYTE, dc->world.comm),
-            "MPI_Allgatherv");
-    survey->entry_count = (size_t)total / sizeof *survey->entries;
-    free(counts);
-    return agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
-}
-
 /* ---- what can be restored; rank 0 ---- */
 
 static struct candidate *find_candidate(struct survey *survey, const struct shard_set *set)
@@ -214,7 +183,7 @@ static void find_in_nodes(dcache_t *dc, struct survey *survey)
         if (!believable(dc, entry) || find_candidate(survey, &entry->slot.set) != NULL)
             continue;
         struct candidate *candidate = add_candidate(dc, survey, &entry->slot.set);
-        if (candidate != NULL && candidate->set.world_size == (uint32_t)dc->world.size)
+        if (candidate != NULL)
             count_copies(dc, survey, candidate);
     }
     for (size_t i = 0; i < survey->entry_count; i++) {
@@ -291,19 +260,18 @@ static void ask_objects(dcache_t *dc, struct survey *survey, uint64_t want)
         ask(dc, survey, dc->objects, true, 0);
 }
 
-static bool fits(const dcache_t *dc, const struct candidate *candidate, uint64_t want)
+static bool fits(const struct candidate *candidate, uint64_t want)
 {
-    return candidate->set.world_size == (uint32_t)dc->world.size &&
-           (want == DCACHE_LATEST || candidate->set.step == want);
+    return want == DCACHE_LATEST || candidate->set.step == want;
 }
 
-static struct candidate *newest_untried(const dcache_t *dc, const struct survey *survey, uint64_t want)
+static struct candidate *newest_untried(const struct survey *survey, uint64_t want)
 {
     struct candidate *best = NULL;
 
     for (size_t i = 0; i < survey->candidate_count; i++) {
         struct candidate *candidate = &survey->candidates[i];
-        if (!fits(dc, candidate, want) || candidate->tried || !(candidate->in_nodes || candidate->has_manifest))
+        if (!fits(candidate, want) || candidate->tried || !(candidate->in_nodes || candidate->has_manifest))
             continue;
         if (best == NULL || candidate->set.sequence > best->set.sequence)
             best = candidate;
@@ -324,25 +292,25 @@ struct candidate *survey_next(dcache_t *dc, struct survey *survey, uint64_t want
 {
     if (survey->candidates == NULL)
         find_in_nodes(dc, survey);
-    struct candidate *next = newest_untried(dc, survey, want);
+    struct candidate *next = newest_untried(survey, want);
     if (!survey->objects_asked && (next == NULL || any_tried(survey)))
         ask_objects(dc, survey, want); /* it may also have what is corrupt in the step that was tried */
     else if (!survey->objects_asked && !survey->objects_glanced && want == DCACHE_LATEST)
         glance_at_objects(dc, survey, next);
-    next = newest_untried(dc, survey, want);
+    next = newest_untried(survey, want);
     if (next != NULL)
         next->tried = true;
     return next;
 }
 
 /* The newest step that was there once: a step that some rank was still writing never was. */
-static const struct candidate *newest_lost(const dcache_t *dc, const struct survey *survey, uint64_t want)
+static const struct candidate *newest_lost(const struct survey *survey, uint64_t want)
 {
     const struct candidate *best = NULL;
 
     for (size_t i = 0; i < survey->candidate_count; i++) {
         const struct candidate *candidate = &survey->candidates[i];
-        if (fits(dc, candidate, want) && !candidate->unfinished &&
+        if (fits(candidate, want) && !candidate->unfinished &&
             (best == NULL || candidate->set.sequence > best->set.sequence))
             best = candidate;
     }
@@ -351,19 +319,9 @@ static const struct candidate *newest_lost(const dcache_t *dc, const struct surv
 
 dcache_status_t survey_verdict(dcache_t *dc, const struct survey *survey, uint64_t want)
 {
-    for (size_t i = 0; i < survey->candidate_count; i++) {
-        const struct candidate *candidate = &survey->candidates[i];
-        if (candidate->set.world_size != (uint32_t)dc->world.size &&
-            (want == DCACHE_LATEST || candidate->set.step == want))
-            return diag_fail(&dc->diag, DCACHE_ERR_MISMATCH,
-                             "step %llu of job '%s' was taken by %u ranks, and this run has %d: launch it with %u, or "
-                             "give it another job name",
-                             (unsigned long long)candidate->set.step, dc->job, candidate->set.world_size,
-                             dc->world.size, candidate->set.world_size);
-    }
     if (survey->objects_status != DCACHE_OK)
         return survey->objects_status; /* the text is there already */
-    const struct candidate *lost = newest_lost(dc, survey, want);
+    const struct candidate *lost = newest_lost(survey, want);
     if (lost == NULL)
         return DCACHE_NOT_FOUND;
     if (want != DCACHE_LATEST)
@@ -388,10 +346,15 @@ dcache_status_t survey_nodes(dcache_t *dc, struct survey *survey)
         status = open_stores(dc, survey);
     if (status == DCACHE_OK)
         status = list_stores(dc, survey, &mine, &mine_count);
-    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);
-    if (status == DCACHE_OK)
-        status = gather(dc, survey, mine, mine_count);
+    void *all = NULL;
+    size_t bytes = 0;
+    status = gather_bytes(&dc->world, &dc->diag, &dc->replicator.idle, status, mine, mine_count * sizeof *mine, &all,
+                          &bytes);
     free(mine);
+    if (status == DCACHE_OK) {
+        survey->entries = all;
+        survey->entry_count = bytes / sizeof *survey->entries;
+    }
     for (size_t i = 0; status == DCACHE_OK && i < survey->entry_count; i++) {
         uint64_t sequence = survey->entries[i].slot.set.sequence;
         if (sequence > dc->last_sequence && sequence <= INT64_MAX)
