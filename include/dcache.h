@@ -235,9 +235,9 @@ dcache_status_t dcache_test(dcache_t *dc, uint64_t step, dcache_level_t *level) 
  *
  * @param step  in: DCACHE_LATEST or the wanted step; out, on DCACHE_OK only: the step that was restored
  * @return DCACHE_OK; DCACHE_NOT_FOUND (no complete checkpoint: a first start); DCACHE_ERR_MISMATCH (the checkpoint does
- *         not have the regions that are protected: the text says how they differ); DCACHE_ERR_CORRUPT (there are steps, but none can
- *         be completed from what survived); DCACHE_ERR_STORE (the object store could not be asked, and no node store
- *         has the step); DCACHE_ERR_FORMAT, DCACHE_ERR_NO_SPACE, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO, DCACHE_ERR_MPI
+ *         not have the regions that are protected: the text says how they differ); DCACHE_ERR_CORRUPT (there are steps,
+ * but none can be completed from what survived); DCACHE_ERR_STORE (the object store could not be asked, and no node
+ * store has the step); DCACHE_ERR_FORMAT, DCACHE_ERR_NO_SPACE, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO, DCACHE_ERR_MPI
  */
 dcache_status_t dcache_restart(dcache_t *dc, uint64_t *step) DCACHE_MUST_CHECK;
 

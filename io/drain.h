@@ -12,6 +12,7 @@
 #include "io/manifest.h"
 #include "io/node_store.h"
 #include "io/pace.h"
+#include "io/retention.h"
 
 /** One shard to drain: in which store (index into `stores`), as what, in which slot. */
 struct drain_item {
@@ -71,6 +72,7 @@ struct drain_plan {
     char store_url[OBJECT_URL_MAX]; /**< canonical, without secrets; "" = nothing is drained */
     uint32_t world_size;
     uint32_t drain_every;
+    struct retention_rule keep; /**< steps that need not be stored again when newer ones are durable */
     size_t rank_count;
     uint32_t *ranks; /**< the ranks whose shards this node drains, ascending; owned */
 };

@@ -33,9 +33,11 @@ dcache_status_t drain_plan_write(struct diag *dg, const struct node_store *store
 {
     char *text = NULL;
     size_t bytes = 0;
-    json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:o}", "format", format_name, "version", PLAN_FORMAT_VERSION,
-                             "store_url", plan->store_url, "world_size", (json_int_t)plan->world_size, "drain_every",
-                             (json_int_t)plan->drain_every, "ranks", encode_ranks(plan));
+    json_t *root =
+        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o}", "format", format_name, "version", PLAN_FORMAT_VERSION,
+                  "store_url", plan->store_url, "world_size", (json_int_t)plan->world_size, "drain_every",
+                  (json_int_t)plan->drain_every, "keep_last", (json_int_t)plan->keep.last, "keep_every",
+                  (json_int_t)plan->keep.every, "ranks", encode_ranks(plan));
     dcache_status_t status = json_field_print(dg, file_name, root, &text, &bytes);
     if (status != DCACHE_OK)
         return status;
@@ -69,6 +71,17 @@ static dcache_status_t decode_ranks(struct diag *dg, const char *name, const jso
     return DCACHE_OK;
 }
 
+/* Plans of earlier versions have no such keys: all is kept. */
+static dcache_status_t decode_keep(struct diag *dg, const char *name, const json_t *root, struct retention_rule *keep)
+{
+    dcache_status_t status = DCACHE_OK;
+    if (json_object_get(root, "keep_last") != NULL)
+        status = json_field_number(dg, name, root, "keep_last", 0, INT64_MAX, &keep->last);
+    if (status == DCACHE_OK && json_object_get(root, "keep_every") != NULL)
+        status = json_field_number(dg, name, root, "keep_every", 0, INT64_MAX, &keep->every);
+    return status;
+}
+
 static dcache_status_t decode_plan(struct diag *dg, const char *name, const json_t *root, struct drain_plan *plan)
 {
     uint64_t world_size = 0;
@@ -80,6 +93,8 @@ static dcache_status_t decode_plan(struct diag *dg, const char *name, const json
         status = json_field_number(dg, name, root, "drain_every", 0, UINT32_MAX, &drain_every);
     plan->world_size = (uint32_t)world_size;
     plan->drain_every = (uint32_t)drain_every;
+    if (status == DCACHE_OK)
+        status = decode_keep(dg, name, root, &plan->keep);
     if (status == DCACHE_OK)
         status = decode_ranks(dg, name, root, plan);
     return status;

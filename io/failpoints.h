@@ -50,6 +50,9 @@ enum failpoint_action {
     X("restart.assemble", FAILPOINT_STEP)      /* a rank is about to put its shard together */                         \
     X("restart.header", FAILPOINT_STEP)        /* all of it is there, its header is not */                             \
     X("restart.adopt", FAILPOINT_STEP)         /* all ranks have theirs; about to become the own copy */               \
+    X("reshape.look", FAILPOINT_STEP)          /* other ranks' shards: headers are about to be read */                 \
+    X("reshape.plan", FAILPOINT_STEP)          /* all regions are known; which parts are wanted is worked out */       \
+    X("reshape.fetch", FAILPOINT_STEP)         /* the parts are about to be read */                                    \
     X("resync.start", FAILPOINT_STEP)          /* it is the own copy; the second copies are about to be looked at */   \
     X("fanin.read", FAILPOINT_BYTES)           /* a piece of a shard has come from another node */                     \
     X("drain.begin", FAILPOINT_STEP)           /* a drainer turns to a step */                                         \
@@ -65,6 +68,7 @@ enum failpoint_action {
     X("object_azure_commit", FAILPOINT_STEP)   /* all blocks are sent, the list is not */                              \
     X("http.request", FAILPOINT_STEP)          /* a request is about to be made: error is one of the network */        \
     X("http.body", FAILPOINT_DATA)             /* an answer's body has come: error is one of the network */            \
+    X("retention.object", FAILPOINT_STEP)      /* an object of a step that is not kept is about to be removed */       \
     X("tool.drain", FAILPOINT_STEP)            /* `dcache drain` has the lock and knows what is there */               \
     X("tool.verify", FAILPOINT_STEP)           /* `dcache verify` is about to read a copy */                           \
     X("MPI_Allgather", FAILPOINT_STEP)         /* what an MPI call came to: error is DCACHE_ERR_MPI */                 \

@@ -36,6 +36,8 @@ struct drain_thread {
     size_t duty_count;
     struct drain_item *items; /* one per duty, reused */
     struct codec_settings codec;
+    struct retention_rule keep;
+    struct retention_list durable; /* as retention_apply() found it last */
     char job[64];
     char name[64];
 };
@@ -84,6 +86,16 @@ static void log_outcome(struct drain_thread *t, const struct entry *work, enum d
         diag_log(&t->diag, DIAG_WARNING, "the drain of step %llu goes on", step);
 }
 
+/* A step more is durable, so an old one may go. What cannot be removed now will be looked at when the next one is. */
+static void remove_old_steps(struct drain_thread *t)
+{
+    pthread_mutex_unlock(&t->lock);
+    dcache_status_t status = retention_apply(&t->diag, t->objects, t->job, &t->keep, &t->durable, &t->control.cancel);
+    if (status != DCACHE_OK && status != DCACHE_ERR_CANCELLED)
+        diag_log(&t->diag, DIAG_WARNING, "old steps stay in the object store for now: %s", t->diag.text);
+    pthread_mutex_lock(&t->lock);
+}
+
 /* Drain one entry without holding the lock; returns whether the store worked. */
 static bool work_on(struct drain_thread *t, struct entry *entry, bool was_failing)
 {
@@ -111,6 +123,8 @@ static bool work_on(struct drain_thread *t, struct entry *entry, bool was_failin
     if (state == DRAIN_RETRYING)
         snprintf(t->failure, sizeof t->failure, "%s", t->diag.text);
     pthread_cond_broadcast(&t->changed);
+    if (state == DRAIN_DURABLE)
+        remove_old_steps(t);
     return state != DRAIN_RETRYING;
 }
 
@@ -148,12 +162,14 @@ static void free_all(struct drain_thread *t)
     pthread_mutex_destroy(&t->lock);
     free(t->duties);
     free(t->items);
+    retention_list_free(&t->durable);
     free(t);
 }
 
 dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char *name, struct object_store *objects,
                                    const struct node_store *store, const struct codec_settings *codec,
-                                   const struct drain_duty *duties, size_t duty_count, struct drain_thread **thread)
+                                   const struct retention_rule *keep, const struct drain_duty *duties,
+                                   size_t duty_count, struct drain_thread **thread)
 {
     struct drain_thread *t = calloc(1, sizeof *t);
 
@@ -169,6 +185,7 @@ dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char 
     if (duty_count > 0)
         memcpy(t->duties, duties, duty_count * sizeof *duties);
     t->duty_count = duty_count;
+    t->keep = *keep;
     t->objects = objects;
     t->store = store;
     t->codec = *codec;

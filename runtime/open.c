@@ -302,6 +302,11 @@ static size_t find_duties(const dcache_t *dc, struct drain_duty *duties, uint32_
     return count;
 }
 
+static struct retention_rule retention_wanted(const dcache_t *dc)
+{
+    return (struct retention_rule){(uint64_t)dc->options.store_keep_last, (uint64_t)dc->options.store_keep_every};
+}
+
 static dcache_status_t write_documents(dcache_t *dc, uint32_t *plan_ranks, size_t plan_count)
 {
     struct run_info info = {.world_size = (uint32_t)dc->world.size,
@@ -311,6 +316,7 @@ static dcache_status_t write_documents(dcache_t *dc, uint32_t *plan_ranks, size_
                             .started = (int64_t)time(NULL)};
     struct drain_plan plan = {.world_size = (uint32_t)dc->world.size,
                               .drain_every = (uint32_t)dc->options.drain_every,
+                              .keep = retention_wanted(dc),
                               .rank_count = plan_count,
                               .ranks = plan_ranks};
 
@@ -342,6 +348,7 @@ static dcache_status_t start_drain(dcache_t *dc)
     size_t size = (size_t)dc->world.size, plan_count = 0, duty_count;
     struct drain_duty *duties = malloc(size * sizeof *duties);
     uint32_t *plan_ranks = malloc(size * sizeof *plan_ranks);
+    const struct retention_rule keep = retention_wanted(dc);
     dcache_status_t status = DCACHE_OK;
     char name[64];
 
@@ -359,7 +366,7 @@ static dcache_status_t start_drain(dcache_t *dc)
     snprintf(name, sizeof name, "r%d", dc->world.rank);
     const struct codec_settings codec = options_codec(&dc->options, dc->key);
     if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
-        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, duties, duty_count,
+        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, &keep, duties, duty_count,
                                     &dc->drain);
 done:
     if (status == DCACHE_OK && dc->drain != NULL)

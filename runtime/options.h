@@ -40,6 +40,8 @@ struct options {
     int64_t drain_nodes;                 /**< at most so many nodes drain (0 = all) */
     int64_t drain_bandwidth;             /**< bytes per second and node (0 = no cap) */
     int64_t drain_slowdown;              /**< percent of the node's CPU time (0 = no budget) */
+    int64_t store_keep_last;             /**< durable steps; 0 = all */
+    int64_t store_keep_every;            /**< and multiples of this; 0 = no others */
     int64_t when_full;                   /**< enum when_full: block | skip | replace; default block */
     int64_t store_auth;                  /**< enum object_auth: auto | key | sas | ...; default auto */
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */

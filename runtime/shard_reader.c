@@ -157,9 +157,10 @@ dcache_status_t shard_reader_open(struct shard_reader *reader, const struct shar
     if (status != DCACHE_OK)
         return status;
     reader->wanted = calloc((size_t)reader->header.chunk_count + 1, 1);
-    void *image = mmap(NULL, reader->header.file_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    reader->image = image == MAP_FAILED ? NULL : image;
+    reader->image = mmap(NULL, reader->header.file_bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reader->image == MAP_FAILED)
+        reader->image = NULL;
     if (reader->wanted == NULL || reader->image == NULL)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for a shard of %llu bytes",
                          (unsigned long long)reader->header.file_bytes);

@@ -26,6 +26,11 @@ struct cli {
     bool may_create; /* set by commands that store: others leave no empty directory behind */
     bool plan_only;
     bool markdown;
+    bool dry_run;
+    bool force;
+    bool unfinished;
+    const char *keep_last; /* as given; NULL = not */
+    const char *keep_every;
     const char *bytes_per_rank; /* as given; NULL = not */
     const char *ranks_per_node;
     bool mpi;           /* this process is a rank */
@@ -37,7 +42,7 @@ struct cli {
 };
 
 /** Options that only some commands take; the others are common. */
-enum cli_special { CLI_PLAN_ONLY = 1, CLI_MARKDOWN = 2, CLI_DOCTOR = 4 };
+enum cli_special { CLI_PLAN_ONLY = 1, CLI_MARKDOWN = 2, CLI_DOCTOR = 4, CLI_REMOVES = 8, CLI_PRUNES = 16 };
 
 struct cli_command {
     const char *name;
@@ -53,6 +58,8 @@ int command_ls(struct cli *cli);
 int command_show(struct cli *cli);
 int command_verify(struct cli *cli);
 int command_drain(struct cli *cli);
+int command_rm(struct cli *cli);
+int command_prune(struct cli *cli);
 int command_store(struct cli *cli);
 int command_doctor(struct cli *cli);
 int command_events(struct cli *cli);

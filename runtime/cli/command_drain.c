@@ -29,6 +29,7 @@ struct drain_run {
     json_t *document; /* array of steps, with --json */
     uint64_t steps;   /* looked at */
     bool failed;
+    uint64_t newer_durable; /* of the steps so far, which come newest first */
 };
 
 /* --- Progress ------------------------------------------------------------------------------------------------------*/
@@ -115,6 +116,16 @@ static bool is_best_attempt(const struct overview *overview, const struct overvi
             return false;
     }
     return true;
+}
+
+/* The job's rule says that it need not be stored: enough newer steps are durable. Else a drain would bring back what
+ * was removed on purpose. */
+static bool is_given_up(const struct drain_run *run, const struct overview_step *step)
+{
+    const struct drain_plan *plan = run->overview->plan;
+    if (step->durable || plan == NULL || plan->keep.last == 0 || run->newer_durable < plan->keep.last)
+        return false;
+    return plan->keep.every == 0 || step->set.step % plan->keep.every != 0;
 }
 
 /* --- One step ------------------------------------------------------------------------------------------------------*/
@@ -272,6 +283,7 @@ static bool handle_step(struct drain_run *run, const struct overview_step *step)
         json_array_append_new(run->document, outcome_json(step, &outcome));
     else
         print_outcome(step, &outcome);
+    run->newer_durable += outcome.durable;
     if (outcome.status == DCACHE_OK)
         return true;
     diag_log(&run->cli->dg, DIAG_ERROR, "step %" PRIu64 ": %s", step->set.step, outcome.text);
@@ -316,8 +328,14 @@ static int drain_all(struct drain_run *run)
     bool go_on = true;
     for (size_t i = 0; go_on && i < overview->step_count; i++) {
         const struct overview_step *step = &overview->steps[i];
-        if (step->held > 0 && is_best_attempt(overview, step))
+        if (step->held == 0 || !is_best_attempt(overview, step))
+            continue;
+        if (!is_given_up(run, step)) {
             go_on = handle_step(run, step);
+        } else if (++run->steps > 0 && !cli->json) {
+            printf("step %" PRIu64 ": left out, the object store keeps %" PRIu64 " newer ones\n", step->set.step,
+                   overview->plan->keep.last);
+        }
     }
     if (run->steps == 0)
         return cli_failed(cli,

@@ -39,6 +39,29 @@ static const struct cli_command commands[] = {
      .specials = CLI_PLAN_ONLY,
      .needs_options = true,
      .run = command_drain},
+    {.name = "rm",
+     .arguments = "STEP...",
+     .summary = "remove steps from the object store",
+     .help = "Node stores are left alone. Each step's manifest goes first, so a step is whole or not there.\n"
+             "\n"
+             "  --dry-run        say what would be removed\n"
+             "  --force          also the newest durable step, and steps that are not durable\n",
+     .specials = CLI_REMOVES,
+     .needs_options = true,
+     .run = command_rm},
+    {.name = "prune",
+     .arguments = "",
+     .summary = "remove all but the newest durable steps from the object store",
+     .help = "What is kept is said by the options store_keep_last and store_keep_every, or here. The newest durable\n"
+             "step always is. Steps that nobody finished are listed, and removed only when that is asked for.\n"
+             "\n"
+             "  --keep-last N    keep the N newest\n"
+             "  --keep-every M   keep also those whose number is a multiple of M\n"
+             "  --unfinished     remove steps that are not durable, too; no job or drain of this name may be running\n"
+             "  --dry-run        say what would be removed\n",
+     .specials = CLI_REMOVES | CLI_PRUNES,
+     .needs_options = true,
+     .run = command_prune},
     {.name = "store",
      .arguments = "create",
      .summary = "make the object store's container or directory",
@@ -128,6 +151,11 @@ enum {
     OPTION_JSON,
     OPTION_PLAN_ONLY,
     OPTION_MARKDOWN,
+    OPTION_DRY_RUN,
+    OPTION_FORCE,
+    OPTION_UNFINISHED,
+    OPTION_KEEP_LAST,
+    OPTION_KEEP_EVERY,
     OPTION_BYTES,
     OPTION_MPI,
     OPTION_RANKS,
@@ -144,6 +172,11 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPTION_JSON},
     {"plan-only", no_argument, NULL, OPTION_PLAN_ONLY},
     {"markdown", no_argument, NULL, OPTION_MARKDOWN},
+    {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
+    {"force", no_argument, NULL, OPTION_FORCE},
+    {"unfinished", no_argument, NULL, OPTION_UNFINISHED},
+    {"keep-last", required_argument, NULL, OPTION_KEEP_LAST},
+    {"keep-every", required_argument, NULL, OPTION_KEEP_EVERY},
     {"mpi", no_argument, NULL, OPTION_MPI},
     {"bytes-per-rank", required_argument, NULL, OPTION_BYTES},
     {"ranks-per-node", required_argument, NULL, OPTION_RANKS},
@@ -157,6 +190,45 @@ struct command_line {
     bool help;
     bool version;
 };
+
+/* Options that only some commands take. False: it is not one of them. */
+static bool take_special(struct cli *cli, int option)
+{
+    switch (option) {
+    case OPTION_PLAN_ONLY:
+        cli->plan_only = true;
+        return true;
+    case OPTION_MARKDOWN:
+        cli->markdown = true;
+        return true;
+    case OPTION_DRY_RUN:
+        cli->dry_run = true;
+        return true;
+    case OPTION_FORCE:
+        cli->force = true;
+        return true;
+    case OPTION_UNFINISHED:
+        cli->unfinished = true;
+        return true;
+    case OPTION_KEEP_LAST:
+        cli->keep_last = optarg;
+        return true;
+    case OPTION_KEEP_EVERY:
+        cli->keep_every = optarg;
+        return true;
+    case OPTION_BYTES:
+        cli->bytes_per_rank = optarg;
+        return true;
+    case OPTION_MPI:
+        cli->mpi = true;
+        return true;
+    case OPTION_RANKS:
+        cli->ranks_per_node = optarg;
+        return true;
+    default:
+        return false;
+    }
+}
 
 /* Options may stand anywhere; getopt_long() moves them before the rest, and says itself what it does not know. */
 static int parse_options(struct cli *cli, int argc, char **argv, struct command_line *line)
@@ -182,21 +254,6 @@ static int parse_options(struct cli *cli, int argc, char **argv, struct command_
         case OPTION_JSON:
             cli->json = true;
             break;
-        case OPTION_PLAN_ONLY:
-            cli->plan_only = true;
-            break;
-        case OPTION_MARKDOWN:
-            cli->markdown = true;
-            break;
-        case OPTION_BYTES:
-            cli->bytes_per_rank = optarg;
-            break;
-        case OPTION_MPI:
-            cli->mpi = true;
-            break;
-        case OPTION_RANKS:
-            cli->ranks_per_node = optarg;
-            break;
         case 'h':
         case OPTION_HELP:
             line->help = true;
@@ -205,23 +262,38 @@ static int parse_options(struct cli *cli, int argc, char **argv, struct command_
             line->version = true;
             break;
         default:
-            return cli_misused(cli, "unknown option, or one without its value");
+            if (!take_special(cli, found))
+                return cli_misused(cli, "unknown option, or one without its value");
         }
     }
     return CLI_OK;
 }
 
+/* An option that this command does not take. */
+static int check_specials(struct cli *cli, unsigned taken)
+{
+    if (cli->plan_only && (taken & CLI_PLAN_ONLY) == 0)
+        return cli_misused(cli, "--plan-only is an option of drain");
+    if (cli->markdown && (taken & CLI_MARKDOWN) == 0)
+        return cli_misused(cli, "--markdown is an option of help");
+    if ((cli->bytes_per_rank != NULL || cli->ranks_per_node != NULL || cli->mpi) && (taken & CLI_DOCTOR) == 0)
+        return cli_misused(cli, "--bytes-per-rank, --ranks-per-node and --mpi are options of doctor");
+    if (cli->dry_run && (taken & CLI_REMOVES) == 0)
+        return cli_misused(cli, "--dry-run is an option of rm and prune");
+    if (cli->force && ((taken & CLI_REMOVES) == 0 || (taken & CLI_PRUNES) != 0))
+        return cli_misused(cli, "--force is an option of rm");
+    if ((cli->keep_last != NULL || cli->keep_every != NULL || cli->unfinished) && (taken & CLI_PRUNES) == 0)
+        return cli_misused(cli, "--keep-last, --keep-every and --unfinished are options of prune");
+    return CLI_OK;
+}
+
 static int run_command(struct cli *cli, const struct cli_command *command, const struct cli_arguments *given)
 {
-    if (cli->plan_only && (command->specials & CLI_PLAN_ONLY) == 0)
-        return cli_misused(cli, "--plan-only is an option of drain");
-    if (cli->markdown && (command->specials & CLI_MARKDOWN) == 0)
-        return cli_misused(cli, "--markdown is an option of help");
-    if ((cli->bytes_per_rank != NULL || cli->ranks_per_node != NULL || cli->mpi) &&
-        (command->specials & CLI_DOCTOR) == 0)
-        return cli_misused(cli, "--bytes-per-rank, --ranks-per-node and --mpi are options of doctor");
+    int code = check_specials(cli, command->specials);
+    if (code != CLI_OK)
+        return code;
     cli->config = given->config;
-    int code = command->needs_options ? cli_load_options(cli, given) : CLI_OK;
+    code = command->needs_options ? cli_load_options(cli, given) : CLI_OK;
     return code == CLI_OK ? command->run(cli) : code;
 }
 

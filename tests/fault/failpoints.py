@@ -78,6 +78,14 @@ MATRIX = {
     "MPI_Irecv": ("save two-sided", 1, MUST_FAIL),
 }
 
+# Reached only by what no scenario here does: these tests have them fail.
+ELSEWHERE = {
+    "reshape.look": "tests/mpi/test_reshape.c",
+    "reshape.plan": "tests/mpi/test_reshape.c",
+    "reshape.fetch": "tests/mpi/test_reshape.c",
+    "retention.object": "tests/unit/test_retention.c",
+}
+
 
 def read_registry():
     """name: set of actions, from the header."""
@@ -232,7 +240,7 @@ class Matrix:
 
 def main():
     registry = read_registry()
-    only = sys.argv[2:] or [name for name in registry if "TEST_AZURE_URL" in os.environ or MATRIX[name][0] not in ("azure", "blocks")]
+    only = sys.argv[2:] or [name for name in registry if name in MATRIX and ("TEST_AZURE_URL" in os.environ or MATRIX[name][0] not in ("azure", "blocks"))]
     shutil.rmtree(sys.argv[1], ignore_errors=True)
     os.makedirs(sys.argv[1])
     matrix = Matrix(sys.argv[1])

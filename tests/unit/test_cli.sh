@@ -299,6 +299,50 @@ run 0 ls --no-store --job warm
 has "$out" '^  10 +REPLICATED +4/4/4'
 rm -rf "$DCACHE_MEMORY_STORE/warm"
 
+echo "- rm and prune"
+pruned=$scratch/pruned-objects
+for step in 10 20 30 40 50; do
+    fill_step "$DCACHE_MEMORY_STORE" old $step $step
+    write_plan old 0 "file://$pruned" "0, 2"
+    write_plan old 1 "file://$pruned" "1, 3"
+    run 0 drain --job old
+done
+run 2 rm --job old
+run 2 rm --job old 10 x
+run 2 rm --job old 50 # the newest
+run 3 rm --job old 11
+run 2 prune --job old
+run 2 prune --job old --keep-last 0
+run 2 drain --job old --dry-run
+run 2 prune --job old --force
+run 0 rm --job old 20 --dry-run
+has "$out" '^step 20: would be removed'
+[ -e "$pruned/old/20/manifest.json" ] || fail "a dry run removed something"
+run 0 rm --job old 20
+has "$out" '^step 20: removed \([0-9]+ objects\)'
+[ -z "$(ls -A "$pruned/old/20" 2>/dev/null)" ] || fail "step 20 is still there"
+rm "$pruned/old/10/manifest.json"
+run 0 prune --job old --keep-last 1 --keep-every 30 --dry-run --json
+json '[(s["step"], s["state"]) for s in d["steps"]][:3] == [(30, "kept"), (40, "would be removed"), (50, "kept")]'
+run 0 prune --job old --keep-last 1 --keep-every 30
+has "$out" '^step 30: kept' '^step 40: removed' '^step 50: kept' '^step 10: not finished: left alone'
+[ -e "$pruned/old/10/shard-0.h5" ] || fail "an unfinished step was removed without being asked to"
+flock "$(store_dir old 0)/lock" "$dcache" prune --job old --unfinished >out.txt 2>err.txt
+[ $? = 4 ] || fail "prune --unfinished beside a running job: $(cat err.txt)"
+run 0 prune --job old --unfinished
+[ -z "$(ls -A "$pruned/old/10" 2>/dev/null)" ] || fail "step 10 is still there"
+for step in 30 50; do
+    [ -e "$pruned/old/$step/manifest.json" ] || fail "step $step was removed, too"
+done
+run 0 rm --job old 50 --force
+fill_step "$DCACHE_MEMORY_STORE" old 60 61 # the node stores hold steps 50 and 60, and the job keeps one
+printf '{"format": "dcache-plan", "version": 1, "store_url": "file://%s", "world_size": 4, "drain_every": 1, "keep_last": 1, "ranks": [0, 2]}\n' \
+    "$pruned" >"$(store_dir old 0)/plan.json"
+run 0 drain --job old
+has "$out" '^step 60: .*DURABLE' '^step 50: left out, the object store keeps 1 newer'
+[ -e "$pruned/old/50/manifest.json" ] && fail "a drain brought back what is not to be kept"
+rm -rf "$DCACHE_MEMORY_STORE/old" "$pruned"
+
 echo "- store create"
 run 0 store create --store "file://$scratch/new/deep"
 [ -d new/deep ] || fail "no directory"
