@@ -366,8 +366,8 @@ static dcache_status_t start_drain(dcache_t *dc)
     snprintf(name, sizeof name, "r%d", dc->world.rank);
     const struct codec_settings codec = options_codec(&dc->options, dc->key);
     if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
-        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, &keep, duties, duty_count,
-                                    &dc->drain);
+        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, &keep, duties,
+                                    duty_count, &dc->drain);
 done:
     if (status == DCACHE_OK && dc->drain != NULL)
         limit_drain(dc);

@@ -52,19 +52,31 @@ static const struct manifest_shard *stored_shard(const struct shard_reader *read
                                                                    : manifest_find(copies->manifest, reader->rank);
 }
 
+static dcache_status_t read_object(struct shard_reader *reader, uint64_t offset, void *buffer, uint64_t bytes)
+{
+    dcache_t *dc = reader->copies->dc;
+    const struct shard_object_place place = {
+        .job = dc->job, .set = reader->copies->set, .shard = *stored_shard(reader)};
+    dcache_status_t status = DCACHE_OK;
+
+    if (reader->object.store == NULL) {
+        status = shard_object_open(&dc->diag, dc->objects, &place, dc->key, &reader->object);
+        if (status != DCACHE_OK)
+            shard_object_close(&reader->object);
+    }
+    return status == DCACHE_OK ? shard_object_read(&dc->diag, &reader->object, offset, buffer, bytes) : status;
+}
+
 /* From copy number `place`; the one behind the last is the object. */
 static dcache_status_t read_copy(struct shard_reader *reader, size_t place, uint64_t offset, void *buffer,
                                  uint64_t bytes)
 {
     dcache_t *dc = reader->copies->dc;
-    char key[OBJECT_KEY_MAX];
 
     if (place < reader->place_count)
         return fanin_read(&dc->diag, reader->copies->fanin, &reader->places[place].source, offset, buffer, bytes);
-    manifest_shard_key(key, dc->job, reader->copies->set.step, reader->rank);
-    dcache_status_t status = dc->objects->ops->get(dc->objects, &dc->diag, key, NULL, offset, buffer, bytes);
-    struct agree_idle idle = fanin_idle(reader->copies->fanin);
-    idle.progress(idle.context);
+    dcache_status_t status = read_object(reader, offset, buffer, bytes);
+    fanin_serve(reader->copies->fanin);
     return status;
 }
 
@@ -240,6 +252,7 @@ void shard_reader_close(struct shard_reader *reader)
 {
     if (reader->image != NULL)
         (void)munmap(reader->image, reader->header.file_bytes);
+    shard_object_close(&reader->object);
     shard_header_free(&reader->header);
     free(reader->wanted);
     free(reader->places);

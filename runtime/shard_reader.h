@@ -5,6 +5,7 @@
 #ifndef DCACHE_RUNTIME_SHARD_READER_H
 #define DCACHE_RUNTIME_SHARD_READER_H
 
+#include "io/shard_object.h"
 #include "mpi/fanin.h"
 #include "runtime/survey.h"
 
@@ -21,8 +22,9 @@ struct shard_reader {
     const struct shard_copies *copies;
     uint32_t rank;
     struct shard_header header;
-    char *image;           /**< address space for the whole image; what was fetched is there at its offset */
-    unsigned char *wanted; /**< per chunk: to be fetched */
+    char *image;                /**< address space for the whole image; what was fetched is there at its offset */
+    unsigned char *wanted;      /**< per chunk: to be fetched */
+    struct shard_object object; /**< open once it was needed */
     size_t place_count;
     struct shard_place {
         struct fanin_source source;
