@@ -348,13 +348,19 @@ static bool fill_run(struct work *w, struct source *source, uint32_t first, uint
            DCACHE_OK;
 }
 
+/* Of an object, as much as keeps all connections busy. */
+static uint32_t run_limit(const struct work *w, const struct source *source)
+{
+    return source->kind == IN_OBJECTS ? RUN_CHUNKS * (uint32_t)w->dc->options.store_connections : RUN_CHUNKS;
+}
+
 static void fill_from(struct work *w, struct source *source)
 {
-    uint32_t count = w->result->header.chunk_count;
+    uint32_t count = w->result->header.chunk_count, limit = run_limit(w, source);
 
     for (uint32_t i = 0; i < count && w->bad_count > 0 && w->broken == DCACHE_OK;) {
         uint32_t end = i;
-        while (end < count && end - i < RUN_CHUNKS && w->bad[end])
+        while (end < count && end - i < limit && w->bad[end])
             end++;
         if (end > i && !fill_run(w, source, i, end) && source->kind == IN_OBJECTS)
             return; /* a store that does not answer takes its time to say so: not for every run of chunks */

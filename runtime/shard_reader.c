@@ -213,12 +213,14 @@ static dcache_status_t fetch_run(struct shard_reader *reader, size_t place, uint
 
 static dcache_status_t fetch_from(struct shard_reader *reader, size_t place)
 {
-    uint32_t count = reader->header.chunk_count;
+    uint32_t count = reader->header.chunk_count, limit = RUN_CHUNKS;
     dcache_status_t status = DCACHE_OK;
 
+    if (place >= reader->place_count) /* of an object, as much as keeps all connections busy */
+        limit *= (uint32_t)reader->copies->dc->options.store_connections;
     for (uint32_t i = 0; i < count && status == DCACHE_OK; i++) {
         uint32_t end = i;
-        while (end < count && end - i < RUN_CHUNKS && reader->wanted[end])
+        while (end < count && end - i < limit && reader->wanted[end])
             end++;
         if (end > i) {
             status = fetch_run(reader, place, i, end);

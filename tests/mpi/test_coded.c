@@ -73,6 +73,7 @@ int main(int argc, char **argv)
     take(&fields, dc, 1);
     CHECK(is_stored(1, ".zst"));
     support_close(&dc);
+    fields_free(&fields);
     restart(DCACHE_OK, 1, "");
 
     support_option("ENCRYPT_KEY_COMMAND", "echo " KEY);
@@ -81,6 +82,7 @@ int main(int argc, char **argv)
     CHECK(is_stored(2, ".zst.aes"));
     support_option("COMPRESS", NULL);
     support_close(&dc);
+    fields_free(&fields);
     restart(DCACHE_OK, 2, "");
     support_option("ENCRYPT_KEY_COMMAND", NULL);
     restart(DCACHE_ERR_OPTION, 0, "no key is given");
@@ -88,6 +90,5 @@ int main(int argc, char **argv)
     restart(DCACHE_ERR_OPTION, 0, "but the key given is");
     support_option("ENCRYPT_KEY_COMMAND", "echo " KEY);
     restart(DCACHE_OK, 2, "");
-    fields_free(&fields);
     return support_finish();
 }

@@ -2,7 +2,7 @@
  * as it was, and the next checkpoint works. For every place in mpi/ and runtime/ where a failure can be injected: the
  * test reads their names from the sources, and fails when there is one that it does not know.
  *
- * ranks: 3 4
+ * ranks: 3
  * timeout: 400 */
 #include "mpi_fields.h"
 #include "mpi_stores.h"
