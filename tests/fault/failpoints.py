@@ -47,7 +47,7 @@ MATRIX = {
     "restart.assemble": ("restart", 1, MAY_FAIL),
     "restart.header": ("restart", 1, MAY_FAIL),
     "restart.adopt": ("restart", 1, MUST_FAIL),
-    "resync.start": ("restart", 1, MUST_WORK),
+    "resync.start": ("resync", 1, MAY_FAIL),
     "fanin.read": ("restart", 0, MAY_FAIL),
     "drain.begin": ("drain", None, MAY_FAIL),
     "drain.read": ("drain", None, MAY_FAIL),
@@ -139,8 +139,9 @@ class Matrix:
         durable = [f"wait {first} 3"]
         if kind == "open":
             return begin + ["close"], ["open"]
-        if kind == "restart":
-            return begin + durable + ["close", f"sh rm -f {memory}/node-*/own-0-*", "open"], ["restart"]
+        if kind in ("restart", "resync"): # which may go on behind the restart
+            struck = ["restart"] + ([f"wait {first} 2"] if kind == "resync" else [])
+            return begin + durable + ["close", f"sh rm -f {memory}/node-*/own-0-*", "open"], struck
         if kind == "objects":
             return begin + durable + ["close", f"sh rm -rf {memory}", "open"], ["restart"]
         if kind == "back":

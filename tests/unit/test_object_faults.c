@@ -549,10 +549,10 @@ static void test_straggler_of_busy_service(void)
     const struct object_traffic traffic = object_store_traffic(scene.store);
     CU_ASSERT(traffic.hedged == 0);
     CU_ASSERT(traffic.throttled == 1);
-    CU_ASSERT(traffic.retries == 2);
-    CU_ASSERT(traffic.requests == 6);
+    CU_ASSERT(traffic.retries >= 2); /* more where the machine itself stands still for as long as a stall is */
+    CU_ASSERT(traffic.requests == 4 + traffic.retries);
     CU_ASSERT(traffic.sent >= 4 * BLOCK);
-    CU_ASSERT(end(&scene) == 6);
+    CU_ASSERT(end(&scene) == traffic.requests);
 }
 
 /* --- Cancelling ----------------------------------------------------------------------------------------------------
