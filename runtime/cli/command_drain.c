@@ -1,5 +1,6 @@
 /* dcache drain: what a dead job left in this host's node stores goes to the object store. */
 #include "io/step_objects.h"
+#include "io/threads.h"
 #include "runtime/cli/overview.h"
 #include "runtime/cli/table.h"
 
@@ -174,19 +175,12 @@ static dcache_status_t find_missing(struct drain_run *run, const struct overview
     return DCACHE_OK;
 }
 
-static double now_s(void)
-{
-    struct timespec now = {0};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 static struct drain_report report_now(struct drain_run *run)
 {
     const struct object_traffic traffic = object_store_traffic(run->overview->remote);
     return (struct drain_report){.shards = atomic_load(&run->control.shards_stored),
                                  .bytes = atomic_load(&run->control.bytes_stored),
-                                 .seconds = now_s(),
+                                 .seconds = threads_now(),
                                  .cpu_seconds =
                                      (double)(traffic.cpu_ns + atomic_load(&run->control.reading_cpu_ns)) * 1e-9,
                                  .traffic = traffic};
@@ -292,6 +286,14 @@ static bool handle_step(struct drain_run *run, const struct overview_step *step)
            outcome.status == DCACHE_ERR_FORMAT;
 }
 
+static void leave_out(struct drain_run *run, const struct overview_step *step)
+{
+    run->steps++;
+    if (!run->cli->json)
+        printf("step %" PRIu64 ": left out, the object store keeps %" PRIu64 " newer ones\n", step->set.step,
+               run->overview->plan->keep.last);
+}
+
 /* --- The command ---------------------------------------------------------------------------------------------------*/
 
 /* The name of this drainer's parts: one for each host, so that a second try goes on with its own. */
@@ -330,12 +332,10 @@ static int drain_all(struct drain_run *run)
         const struct overview_step *step = &overview->steps[i];
         if (step->held == 0 || !is_best_attempt(overview, step))
             continue;
-        if (!is_given_up(run, step)) {
+        if (is_given_up(run, step))
+            leave_out(run, step);
+        else
             go_on = handle_step(run, step);
-        } else if (++run->steps > 0 && !cli->json) {
-            printf("step %" PRIu64 ": left out, the object store keeps %" PRIu64 " newer ones\n", step->set.step,
-                   overview->plan->keep.last);
-        }
     }
     if (run->steps == 0)
         return cli_failed(cli,
