@@ -9,8 +9,8 @@
  * dcache_checkpoint_begin() and a computation; --threads: MPI_THREAD_MULTIPLE, so that replication goes on behind it.
  *
  * Rank 0 says "phase restart|resync|compute|staging|replication N", "restarted from step N" (0: from nothing),
- * "replicated step N" when it has been told so, and "step N: all values are right" at the end. Exit status 0 only then;
- * 4 when a value is wrong.
+ * "replicated step N" when it has been told so, "resync sent B B ..." (bytes of each rank) when the second copies are
+ * there again, and "step N: all values are right" at the end. Exit status 0 only then; 4 when a value is wrong.
  */
 #include <dcache.h>
 #include <inttypes.h>
@@ -90,6 +90,27 @@ static int note_replicated(struct program *p, uint64_t step)
     return EXIT_SUCCESS;
 }
 
+/* What each rank has put until now. */
+static int say_sent(const struct program *p)
+{
+    dcache_statistics_t mine = {0};
+    uint64_t *all = NULL;
+    int size = 0;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    dcache_status_t status = dcache_get_statistics(p->dc, &mine);
+    all = calloc((size_t)size, sizeof *all);
+    if (status != DCACHE_OK || all == NULL)
+        MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+    MPI_Gather(&mine.bytes_put, 1, MPI_UINT64_T, all, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    if (p->rank == 0)
+        printf("resync sent");
+    for (int r = 0; p->rank == 0 && r < size; r++)
+        printf(" %" PRIu64 "%s", all[r], r == size - 1 ? "\n" : "");
+    free(all);
+    return EXIT_SUCCESS;
+}
+
 static int restart(struct program *p, uint64_t *step)
 {
     say(p, "phase restart", 0);
@@ -107,7 +128,8 @@ static int restart(struct program *p, uint64_t *step)
     if (*step == 0)
         return EXIT_SUCCESS;
     say(p, "phase resync", *step);
-    return note_replicated(p, *step);
+    int code = note_replicated(p, *step);
+    return code == EXIT_SUCCESS ? say_sent(p) : code;
 }
 
 static int checkpoint(struct program *p, uint64_t step)
