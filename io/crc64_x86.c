@@ -37,6 +37,14 @@ enum { STREAM_MIN = 4096 };
  */
 enum { PAGE = 4096, TOUCH_AHEAD = 2 * PAGE };
 
+/**
+ * A long streamed copy goes along several lanes at once, a few lines of each in turn, so that more pages are open in
+ * the memory and more of them are prefetched: as glibc's memcpy does with large copies. Measured beside one lane on a
+ * Sapphire Rapids with all cores busy: two lanes 1.28 times, four 1.37, eight 1.30; how long the lanes are, from 16 KiB
+ * on, and how many bytes a turn takes, up to 512, makes no difference.
+ */
+enum { LANES = 4, LANE_BYTES = 65536, LANE_TURN = 512, BLOCK_BYTES = LANES * LANE_BYTES };
+
 /* Powers of x modulo the polynomial, reflected: x^(N + 63) for the upper half, x^(N - 1) for the lower half. */
 struct fold_by {
     uint64_t upper;
@@ -46,6 +54,7 @@ static const struct fold_by by_128 = {UINT64_C(0xeadc41fd2ba3d420), UINT64_C(0x2
 static const struct fold_by by_256 = {UINT64_C(0xb0bc2e589204f500), UINT64_C(0xe1e0bb9d45d7a44c)};
 static const struct fold_by by_1024 = {UINT64_C(0xa1ca681e733f9c40), UINT64_C(0x5f852fb61e8d92dc)};
 static const struct fold_by by_2048 = {UINT64_C(0x37ccd3e14069cabc), UINT64_C(0xa043808c0f782663)};
+static const struct fold_by by_lane = {UINT64_C(0x8815283c57f27cf3), UINT64_C(0x46002f9207f104c1)}; /* 8 x LANE_BYTES */
 
 /* For the Barrett reduction, 65 bits reflected without the lowest power: x^128 / polynomial, and the polynomial. */
 static const uint64_t quotient_65 = UINT64_C(0x27ecfa329aef9f77);
@@ -209,35 +218,78 @@ VPCLMUL_INLINE __m256i take_256(uint8_t *target, const uint8_t *source, size_t a
     return data;
 }
 
-VPCLMUL_INLINE uint64_t run_256(uint64_t crc, uint8_t *target, const uint8_t *source, size_t bytes, enum store store)
+/** The first 256 bytes of a message that begins at `at`. */
+VPCLMUL_INLINE void start_256(__m256i sum[ACCUMULATORS], uint8_t *target, const uint8_t *source, size_t at,
+                              enum store store)
 {
-    const size_t turn = (size_t)ACCUMULATORS * 32;
-    if (bytes < turn)
-        return run_short(crc, target, source, bytes, store == STORE_STREAM ? STORE_CACHED : store);
-
-    __m256i sum[ACCUMULATORS];
 #pragma GCC unroll 8
     for (size_t i = 0; i < ACCUMULATORS; i++)
-        sum[i] = take_256(target, source, 32 * i, store);
-    sum[0] = _mm256_xor_si256(sum[0], _mm256_set_epi64x(0, 0, 0, (long long)~crc));
+        sum[i] = take_256(target, source, at + 32 * i, store);
+}
 
+/** Fold the next 256 bytes onto all before them. */
+VPCLMUL_INLINE void turn_256(__m256i sum[ACCUMULATORS], uint8_t *target, const uint8_t *source, size_t at,
+                             enum store store)
+{
     const __m256i by_turn = load_256(by_2048);
-    size_t at = turn;
-    for (; bytes - at >= turn; at += turn) {
-        if (store == STORE_STREAM)
-            touch_ahead(target, at);
-#pragma GCC unroll 8
-        for (size_t i = 0; i < ACCUMULATORS; i++)
-            sum[i] = fold_256(sum[i], by_turn, take_256(target, source, at + 32 * i, store));
-    }
 
+    if (store == STORE_STREAM)
+        touch_ahead(target, at);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < ACCUMULATORS; i++)
+        sum[i] = fold_256(sum[i], by_turn, take_256(target, source, at + 32 * i, store));
+}
+
+/** The accumulators as one equivalent of 128 bits. */
+VPCLMUL_INLINE __m128i join_256(__m256i sum[ACCUMULATORS])
+{
     const __m256i by_one = load_256(by_256);
+
 #pragma GCC unroll 8
     for (size_t i = 1; i < ACCUMULATORS; i++)
         sum[i] = fold_256(sum[i - 1], by_one, sum[i]);
     const __m256i last = sum[ACCUMULATORS - 1];
-    const __m128i rest = fold_128(_mm256_castsi256_si128(last), load_128(by_128), _mm256_extracti128_si256(last, 1));
-    return finish(rest, target, source, at, bytes, store == STORE_STREAM ? STORE_CACHED : store);
+    return fold_128(_mm256_castsi256_si128(last), load_128(by_128), _mm256_extracti128_si256(last, 1));
+}
+
+enum { TURN_256 = ACCUMULATORS * 32 };
+
+VPCLMUL_INLINE uint64_t run_256(uint64_t crc, uint8_t *target, const uint8_t *source, size_t bytes, enum store store)
+{
+    if (bytes < TURN_256)
+        return run_short(crc, target, source, bytes, store == STORE_STREAM ? STORE_CACHED : store);
+
+    __m256i sum[ACCUMULATORS];
+    start_256(sum, target, source, 0, store);
+    sum[0] = _mm256_xor_si256(sum[0], _mm256_set_epi64x(0, 0, 0, (long long)~crc));
+    size_t at = TURN_256;
+    for (; bytes - at >= TURN_256; at += TURN_256)
+        turn_256(sum, target, source, at, store);
+    return finish(join_256(sum), target, source, at, bytes, store == STORE_STREAM ? STORE_CACHED : store);
+}
+
+/** BLOCK_BYTES past the caches along all lanes. Each lane is a message of its own; folded by a lane's length, one after
+ * the other, they are the block. */
+VPCLMUL_INLINE uint64_t stream_block(uint64_t crc, uint8_t *target, const uint8_t *source)
+{
+    __m256i sum[LANES][ACCUMULATORS];
+
+    for (size_t lane = 0; lane < LANES; lane++) {
+        start_256(sum[lane], target, source, lane * LANE_BYTES, STORE_STREAM);
+        if (lane == 0)
+            sum[0][0] = _mm256_xor_si256(sum[0][0], _mm256_set_epi64x(0, 0, 0, (long long)~crc));
+        turn_256(sum[lane], target, source, lane * LANE_BYTES + TURN_256, STORE_STREAM);
+    }
+    for (size_t at = LANE_TURN; at < LANE_BYTES; at += LANE_TURN) {
+        for (size_t lane = 0; lane < LANES; lane++) {
+            for (size_t turn = 0; turn < LANE_TURN; turn += TURN_256)
+                turn_256(sum[lane], target, source, lane * LANE_BYTES + at + turn, STORE_STREAM);
+        }
+    }
+    __m128i rest = join_256(sum[0]);
+    for (size_t lane = 1; lane < LANES; lane++)
+        rest = fold_128(rest, load_128(by_lane), join_256(sum[lane]));
+    return ~reduce_128(rest);
 }
 
 /** The compiler's runtime reports AVX2 only where the operating system saves the wide registers as well. */
@@ -261,8 +313,11 @@ VPCLMUL uint64_t crc64_vpclmulqdq_copy_stream(uint64_t crc, void *target, const 
     if (bytes < STREAM_MIN)
         return crc64_vpclmulqdq_copy(crc, target, source, bytes);
     const size_t head = head_bytes(target);
+    size_t at = head;
     crc = run_short(crc, target, source, head, STORE_CACHED);
-    crc = run_256(crc, (uint8_t *)target + head, (const uint8_t *)source + head, bytes - head, STORE_STREAM);
+    for (; bytes - at >= BLOCK_BYTES; at += BLOCK_BYTES)
+        crc = stream_block(crc, (uint8_t *)target + at, (const uint8_t *)source + at);
+    crc = run_256(crc, (uint8_t *)target + at, (const uint8_t *)source + at, bytes - at, STORE_STREAM);
     _mm_sfence();
     return crc;
 }

@@ -188,6 +188,10 @@ static void test_large_pieces(void)
     struct arena arena = open_arena(4 * MIB, seed);
     check_piece(&arena, 0, 0, 0, MIB);
     check_piece(&arena, 0, 0, 0, 4 * MIB);
+    for (size_t blocks = 1; blocks <= 3; blocks++) { /* of the streamed copy along several lanes: 256 KiB each */
+        for (size_t extra = 0; extra <= 130; extra += 65)
+            check_piece(&arena, next_random(&seed), 0, random_below(&seed, 3), blocks * 256 * KIB + extra - 65);
+    }
     for (int round = 0; round < 8; round++)
         check_piece(&arena, next_random(&seed), random_below(&seed, PAD), random_below(&seed, PAD),
                     random_below(&seed, arena.bytes));
