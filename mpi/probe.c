@@ -13,6 +13,7 @@
 
 #define PHASES         3
 #define PASSIVE_WAIT_S 0.1 /* times ranks per core, where ranks share cores */
+#define PASSIVE_LOOKS  300 /* at least: a host that does not let us run for long says nothing about its network */
 
 /* A phase for each node such that no node puts while its partner does: the partners form cycles, whose nodes alternate,
  * and the last of an odd cycle goes alone. */
@@ -51,7 +52,7 @@ static bool watch(const struct world *world, const volatile unsigned char *tail)
     double ranks = (double)world->virtual_count * world->node_ranks;
     double until = threads_now() + PASSIVE_WAIT_S * (cores > 0 && ranks > (double)cores ? ranks / (double)cores : 1.0);
 
-    while (*tail == 0 && threads_now() < until)
+    for (int looks = 0; *tail == 0 && (looks < PASSIVE_LOOKS || threads_now() < until); looks++)
         usleep(200); /* the putting rank may want this core */
     return *tail != 0;
 }

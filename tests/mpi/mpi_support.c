@@ -212,6 +212,9 @@ void support_close(dcache_t **dc)
 {
     CHECK_STATUS(NULL, dcache_close(dc), DCACHE_OK);
     CHECK(*dc == NULL);
+    /* Closing does not wait for the others, and what a test looks at next may be another rank's doing: the first rank
+     * of a node cleans up its store. */
+    MPI_Barrier(MPI_COMM_WORLD);
 }
 
 void support_trying(const char *format, ...)
