@@ -49,6 +49,8 @@ enum figure {
     FLOOR_PUT,
     FLOOR_RESTORE,
     FLOOR_REBUILD,
+    FLOOR_REBUILD_REPLICATED,
+    FLOOR_AGREEMENTS,
     STAGED,
     REPLICATED,
     BACKGROUND_BLOCKED,
@@ -198,6 +200,9 @@ dcache_status_t scratch_wipe_all(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, unsigned char **base,
                             int *fd) DCACHE_MUST_CHECK;
 
+/** A new, empty and nameless file in the scratch directory; the descriptor is the caller's. Not collective. */
+dcache_status_t scratch_open(struct bench *b, const char *name, int *fd) DCACHE_MUST_CHECK;
+
 /** Make warm mappings and window; measures firsts.floor_s. Collective, agreed. (floors.c) */
 dcache_status_t floors_create(struct bench *b) DCACHE_MUST_CHECK;
 void floors_free(struct bench *b);
@@ -206,8 +211,9 @@ void floors_free(struct bench *b);
 dcache_status_t floors_copy(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_copy_nontemporal(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_put(struct bench *b) DCACHE_MUST_CHECK;
+dcache_status_t floors_agreements(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_restore(struct bench *b) DCACHE_MUST_CHECK;
-dcache_status_t floors_rebuild(struct bench *b) DCACHE_MUST_CHECK;
+dcache_status_t floors_rebuild(struct bench *b) DCACHE_MUST_CHECK; /* both floors of rebuilding */
 
 /** Plain loop of stores past the caches. False: this CPU (or this program) has none. Not collective. (nontemporal.c) */
 bool nontemporal_copy(void *target, const void *source, size_t bytes);

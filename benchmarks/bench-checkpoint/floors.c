@@ -2,12 +2,21 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 /* An MPI count is an int. */
 #define PIECE_BYTES (UINT64_C(1) << 30)
+
+/* A lost node's shards go in pieces that are still in a cache when they are written. */
+#define REBUILD_PIECE_BYTES (UINT64_C(1) << 20)
+
+/* A checkpoint's agreements (checkpoint.c: one to choose the slot, one that both copies are whole), and about as many
+ * words as the larger one has. */
+#define AGREEMENTS      2
+#define AGREEMENT_WORDS 16
 
 enum { TAG_OWN = 1, TAG_REPLICA = 2 };
 
@@ -134,15 +143,16 @@ dcache_status_t floors_put(struct bench *b)
     return bench_agree(b, status);
 }
 
-/* A restarted process has never seen its file: a mapping of its own, made now. */
+/* A restarted process has its memory, and a file it has never seen: reading it is faster than mapping it anew. */
 static dcache_status_t copy_back(struct bench *b)
 {
-    void *mapping = mmap(NULL, bytes_of(b), PROT_READ, MAP_SHARED | MAP_POPULATE, b->own_fd, 0);
-
-    if (mapping == MAP_FAILED)
-        return diag_fail_errno(&b->diag, errno, "cannot map %llu bytes", (unsigned long long)bytes_of(b));
-    memcpy(b->data, mapping, bytes_of(b));
-    (void)munmap(mapping, bytes_of(b));
+    for (uint64_t done = 0; done < bytes_of(b);) {
+        ssize_t count = pread(b->own_fd, b->data + done, bytes_of(b) - done, (off_t)done);
+        if (count <= 0)
+            return diag_fail_errno(&b->diag, count < 0 ? errno : EIO, "cannot read %llu bytes",
+                                   (unsigned long long)bytes_of(b));
+        done += (uint64_t)count;
+    }
     return DCACHE_OK;
 }
 
@@ -155,63 +165,107 @@ dcache_status_t floors_restore(struct bench *b)
     return bench_agree(b, status);
 }
 
+dcache_status_t floors_agreements(struct bench *b)
+{
+    int64_t mine[AGREEMENT_WORDS] = {0}, all[AGREEMENT_WORDS];
+    int code = MPI_SUCCESS;
+    double start = bench_start(b);
+
+    for (int i = 0; i < AGREEMENTS && code == MPI_SUCCESS; i++)
+        code = MPI_Allreduce(mine, all, AGREEMENT_WORDS, MPI_INT64_T, MPI_MAX, b->world.comm);
+    bench_add(b, FLOOR_AGREEMENTS, bench_wall(b, start, bench_now()));
+    return bench_agree(b, world_check(&b->diag, code, "MPI_Allreduce"));
+}
+
+/* What one rank has to do with a lost node: its files are -1 unless it is of that node. */
+struct rebuild {
+    bool partner_lost, guest_lost;
+    bool replicas; /* and not the lost ranks' own shards alone */
+    int own_fd, replica_fd;
+    unsigned char *landing; /* a piece of a replica, before it is written */
+};
+
+static dcache_status_t write_piece(struct bench *b, int fd, const unsigned char *piece, int bytes, uint64_t at)
+{
+    ssize_t count = pwrite(fd, piece, (size_t)bytes, (off_t)at);
+
+    return count == bytes ? DCACHE_OK
+                          : diag_fail_errno(&b->diag, count < 0 ? errno : ENOSPC, "cannot write a new file");
+}
+
 /* One piece of what a lost node gets back: its ranks' shards from their partners, and the replicas it kept. */
-static int move_piece(struct bench *b, bool partner_lost, bool guest_lost, unsigned char *new_own,
-                      unsigned char *new_replica, uint64_t at, int bytes)
+static dcache_status_t move_piece(struct bench *b, const struct rebuild *r, uint64_t at, int bytes)
 {
     MPI_Request requests[4];
     MPI_Comm comm = b->world.comm;
     int count = 0;
 
-    if (new_own != NULL && new_replica != NULL) {
-        MPI_Irecv(new_own + at, bytes, MPI_BYTE, b->partner, TAG_OWN, comm, &requests[count++]);
-        MPI_Irecv(new_replica + at, bytes, MPI_BYTE, b->guest, TAG_REPLICA, comm, &requests[count++]);
-    }
-    if (guest_lost)
+    if (r->own_fd >= 0)
+        MPI_Irecv(b->data + at, bytes, MPI_BYTE, b->partner, TAG_OWN, comm, &requests[count++]);
+    if (r->replica_fd >= 0)
+        MPI_Irecv(r->landing, bytes, MPI_BYTE, b->guest, TAG_REPLICA, comm, &requests[count++]);
+    if (r->guest_lost)
         MPI_Isend(b->replica + at, bytes, MPI_BYTE, b->guest, TAG_OWN, comm, &requests[count++]);
-    if (partner_lost)
+    if (r->partner_lost && r->replicas)
         MPI_Isend(b->own + at, bytes, MPI_BYTE, b->partner, TAG_REPLICA, comm, &requests[count++]);
-    return MPI_Waitall(count, requests, MPI_STATUSES_IGNORE);
+    dcache_status_t status = world_check(&b->diag, MPI_Waitall(count, requests, MPI_STATUSES_IGNORE), "MPI_Waitall");
+    if (status == DCACHE_OK && r->own_fd >= 0)
+        status = write_piece(b, r->own_fd, b->data + at, bytes, at);
+    if (status == DCACHE_OK && r->replica_fd >= 0)
+        status = write_piece(b, r->replica_fd, r->landing, bytes, at);
+    return status;
 }
 
-static dcache_status_t rebuild(struct bench *b, unsigned char **new_own, unsigned char **new_replica)
+static dcache_status_t prepare(struct bench *b, struct rebuild *r)
 {
-    bool partner_lost = b->world.node_of_rank[b->partner] == b->lost_node;
-    bool guest_lost = b->world.node_of_rank[b->guest] == b->lost_node;
-    uint64_t bytes = bytes_of(b);
     dcache_status_t status = DCACHE_OK;
 
-    if (bench_is_lost(b)) {
-        status = scratch_map(b, "floor-new-own", bytes, new_own, NULL);
-        if (status == DCACHE_OK)
-            status = scratch_map(b, "floor-new-replica", bytes, new_replica, NULL);
-    }
-    status = bench_agree(b, status);
-    for (uint64_t at = 0; at < bytes && status == DCACHE_OK; at += PIECE_BYTES) {
-        int piece = (int)(bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES);
-        status = world_check(&b->diag, move_piece(b, partner_lost, guest_lost, *new_own, *new_replica, at, piece),
-                             "MPI_Waitall");
-    }
+    if (!bench_is_lost(b))
+        return DCACHE_OK;
+    status = scratch_open(b, "floor-new-own", &r->own_fd);
+    if (status != DCACHE_OK || !r->replicas)
+        return status;
+    r->landing = malloc(REBUILD_PIECE_BYTES);
+    if (r->landing == NULL)
+        return diag_fail(&b->diag, DCACHE_ERR_NO_MEMORY, "out of memory for a piece of a replica");
+    return scratch_open(b, "floor-new-replica", &r->replica_fd);
+}
+
+static dcache_status_t rebuild(struct bench *b, struct rebuild *r)
+{
+    dcache_status_t status = bench_agree(b, prepare(b, r));
+
     if (status != DCACHE_OK)
         return status;
-    if (*new_own == NULL)
-        return copy_back(b);
-    memcpy(b->data, *new_own, bytes);
-    return DCACHE_OK;
+    for (uint64_t at = 0; at < bytes_of(b) && status == DCACHE_OK; at += REBUILD_PIECE_BYTES) {
+        uint64_t left = bytes_of(b) - at;
+        status = move_piece(b, r, at, (int)(left < REBUILD_PIECE_BYTES ? left : REBUILD_PIECE_BYTES));
+    }
+    return status == DCACHE_OK && r->own_fd < 0 ? copy_back(b) : status;
+}
+
+static dcache_status_t measure_rebuild(struct bench *b, bool replicas, enum figure figure)
+{
+    struct rebuild r = {.replicas = replicas, .own_fd = -1, .replica_fd = -1};
+
+    if (!bench_has_partner(b))
+        return DCACHE_OK;
+    r.partner_lost = b->world.node_of_rank[b->partner] == b->lost_node;
+    r.guest_lost = b->world.node_of_rank[b->guest] == b->lost_node;
+    double start = bench_start(b);
+    dcache_status_t status = rebuild(b, &r);
+    bench_add(b, figure, bench_wall(b, start, bench_now()));
+    if (r.own_fd >= 0)
+        (void)close(r.own_fd);
+    if (r.replica_fd >= 0)
+        (void)close(r.replica_fd);
+    free(r.landing);
+    return bench_agree(b, status);
 }
 
 dcache_status_t floors_rebuild(struct bench *b)
 {
-    unsigned char *new_own = NULL, *new_replica = NULL;
+    dcache_status_t status = measure_rebuild(b, false, FLOOR_REBUILD);
 
-    if (!bench_has_partner(b))
-        return DCACHE_OK;
-    double start = bench_start(b);
-    dcache_status_t status = rebuild(b, &new_own, &new_replica);
-    bench_add(b, FLOOR_REBUILD, bench_wall(b, start, bench_now()));
-    if (new_own != NULL)
-        (void)munmap(new_own, bytes_of(b));
-    if (new_replica != NULL)
-        (void)munmap(new_replica, bytes_of(b));
-    return bench_agree(b, status);
+    return status == DCACHE_OK ? measure_rebuild(b, true, FLOOR_REBUILD_REPLICATED) : status;
 }

@@ -142,6 +142,8 @@ void report_print(const struct bench *b, FILE *out)
         fprintf(out, "    no MPI_Put: %s\n", b->window_reason);
     print_figure(b, out, "copy back (restart)", FLOOR_RESTORE);
     print_figure(b, out, "rebuild of a lost node", FLOOR_REBUILD);
+    print_figure(b, out, "... with the replicas it kept", FLOOR_REBUILD_REPLICATED);
+    print_milliseconds(out, "a checkpoint's agreements", series_spread(&b->series[FLOOR_AGREEMENTS]));
     print_title(out, "checkpoint");
     print_figure(b, out, "staged: checkpoint_begin", STAGED);
     print_figure(b, out, "replicated: checkpoint", REPLICATED);

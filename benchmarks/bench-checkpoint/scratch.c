@@ -157,15 +157,31 @@ static int allocate(int fd, uint64_t bytes)
     return 0;
 }
 
+static dcache_status_t make_file(struct bench *b, const char *name, char path[600], int *fd)
+{
+    snprintf(path, 600, "%s/%s-%d", b->scratch, name, b->world.rank);
+    *fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+    return *fd < 0 ? diag_fail_errno(&b->diag, errno, "cannot make %s", path) : DCACHE_OK;
+}
+
+dcache_status_t scratch_open(struct bench *b, const char *name, int *fd)
+{
+    char path[600];
+
+    dcache_status_t status = make_file(b, name, path, fd);
+    if (status == DCACHE_OK)
+        (void)unlink(path);
+    return status;
+}
+
 dcache_status_t scratch_map(struct bench *b, const char *name, uint64_t bytes, unsigned char **base, int *fd_out)
 {
     char path[600];
-    dcache_status_t status = DCACHE_OK;
+    int fd = -1;
 
-    snprintf(path, sizeof path, "%s/%s-%d", b->scratch, name, b->world.rank);
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-    if (fd < 0)
-        return diag_fail_errno(&b->diag, errno, "cannot make %s", path);
+    dcache_status_t status = make_file(b, name, path, &fd);
+    if (status != DCACHE_OK)
+        return status;
     int code = allocate(fd, bytes);
     void *mapping = code == 0 ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
     if (code != 0)

@@ -35,6 +35,8 @@ const struct figure_info *series_info(enum figure figure)
         [FLOOR_PUT] = {"floor_put", "s", FIGURES, false, true},
         [FLOOR_RESTORE] = {"floor_restore", "s", FIGURES, false, true},
         [FLOOR_REBUILD] = {"floor_rebuild", "s", FIGURES, true, true},
+        [FLOOR_REBUILD_REPLICATED] = {"floor_rebuild_replicated", "s", FIGURES, true, true},
+        [FLOOR_AGREEMENTS] = {"floor_agreements", "s", FIGURES, false, false},
         [STAGED] = {"staged", "s", FLOOR_COPY_MEMCPY, false, true},
         [REPLICATED] = {"replicated", "s", FLOOR_PUT, false, true},
         [BACKGROUND_BLOCKED] = {"background_blocked", "s", FLOOR_COPY_MEMCPY, false, true},
@@ -45,7 +47,7 @@ const struct figure_info *series_info(enum figure figure)
         [STENCIL_DURING] = {"stencil_during", "s", STENCIL_ALONE, false, false},
         [RESTART] = {"restart", "s", FLOOR_RESTORE, false, true},
         [REBUILD] = {"rebuild", "s", FLOOR_REBUILD, true, true},
-        [REBUILD_REPLICATED] = {"rebuild_replicated", "s", FLOOR_REBUILD, true, true},
+        [REBUILD_REPLICATED] = {"rebuild_replicated", "s", FLOOR_REBUILD_REPLICATED, true, true},
         [OPEN] = {"open", "s", FIGURES, false, false},
     };
 

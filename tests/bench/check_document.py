@@ -5,9 +5,9 @@ import math
 import statistics
 import sys
 
-RATES = ("floor_copy", "floor_copy_memcpy", "floor_put", "floor_restore", "floor_rebuild", "staged", "replicated",
-         "background_blocked", "background_replicated", "restart", "rebuild", "rebuild_replicated")
-SECONDS = (*RATES, "stencil_alone", "stencil_during", "open")
+RATES = ("floor_copy", "floor_copy_memcpy", "floor_put", "floor_restore", "floor_rebuild", "floor_rebuild_replicated",
+         "staged", "replicated", "background_blocked", "background_replicated", "restart", "rebuild", "rebuild_replicated")
+SECONDS = (*RATES, "floor_agreements", "stencil_alone", "stencil_during", "open")
 NUMBERS = ("first_open_s", "first_step_s", "floor_first_step_s", "background_slowdown", "background_iterations",
            "overhead_MiB_per_rank", "ranks", "bytes_per_rank", "rounds", "nodes", "regions", "slots")
 TEXTS = ("dcache", "transport", "floor_copy_by")
@@ -54,7 +54,7 @@ def check_sums(document, ranks, size, rounds):
         source = document["floor_copy_by"] if name == "floor_copy" else name
         values = document["values"][f"{source}_s"]
         check(len(values) == rounds, f"{name} has {len(values)} values of {rounds} rounds")
-        lost = name in ("rebuild", "rebuild_replicated", "floor_rebuild")
+        lost = name in ("rebuild", "rebuild_replicated", "floor_rebuild", "floor_rebuild_replicated")
         check_figure(document, name, values, size * (1 if lost else ranks) if name in RATES else None)
     floors = [document[f"floor_copy_{kind}_GBps"] for kind in ("memcpy", "nontemporal")]
     check(document["floor_copy_GBps"] == max(floor for floor in floors if floor is not None), "not the faster floor")
