@@ -6,11 +6,10 @@
 #define DCACHE_IO_AZURE_CALL_H
 
 #include "io/azure_auth.h"
+#include "io/azure_blocks.h"
 #include "io/azure_identity.h"
 #include "io/http.h"
 #include "io/object_backend.h"
-
-#include <pthread.h>
 
 #define AZURE_IDENTITY_HEADER "x-ms-meta-dcacheput"
 #define AZURE_IDENTITY_CHARS  32 /**< hexadecimal */
@@ -27,12 +26,7 @@ struct azure_store {
     const char *endpoint_path; /**< of place.endpoint: "" or "/account" */
     size_t origin_length;      /**< of place.endpoint without that path */
     _Atomic uint64_t hedged;   /**< blocks that were sent twice because they took long */
-    struct azure_blocks {      /**< memory of blocks between two puts: faulting it in anew costs as much as a copy */
-        pthread_mutex_t lock;
-        size_t block_bytes; /**< of each */
-        size_t count;
-        void *idle[OBJECT_CONNECTIONS_MAX];
-    } blocks;
+    struct azure_blocks blocks;
 };
 
 /** One request: what to send. */

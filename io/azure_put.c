@@ -17,53 +17,6 @@
 #define BLOCK_ID_BYTES    30 /* 24 characters of the identity and 6 digits: a multiple of 3, so base64 has no '=' */
 #define BLOCK_ID_CHARS    40
 
-/* --- Memory of blocks --- */
-
-void azure_put_open_blocks(struct azure_blocks *blocks)
-{
-    pthread_mutex_init(&blocks->lock, NULL);
-}
-
-static void free_idle(struct azure_blocks *blocks)
-{
-    while (blocks->count > 0)
-        free(blocks->idle[--blocks->count]);
-}
-
-void azure_put_close_blocks(struct azure_blocks *blocks)
-{
-    free_idle(blocks);
-    pthread_mutex_destroy(&blocks->lock);
-}
-
-/* Room for one block, or NULL. A small object gets a whole one too: what it does not touch costs nothing. */
-static void *take_block(struct azure_blocks *blocks, size_t bytes)
-{
-    void *block = NULL;
-    pthread_mutex_lock(&blocks->lock);
-    if (blocks->block_bytes == bytes && blocks->count > 0)
-        block = blocks->idle[--blocks->count];
-    pthread_mutex_unlock(&blocks->lock);
-    return block != NULL ? block : malloc(bytes);
-}
-
-/* Kept for the next put of blocks of that size. */
-static void give_block_back(struct azure_blocks *blocks, size_t limit, void *block, size_t bytes)
-{
-    pthread_mutex_lock(&blocks->lock);
-    if (blocks->block_bytes != bytes)
-        free_idle(blocks);
-    blocks->block_bytes = bytes;
-    if (blocks->count < limit) {
-        blocks->idle[blocks->count++] = block;
-        block = NULL;
-    }
-    pthread_mutex_unlock(&blocks->lock);
-    free(block);
-}
-
-/* --- Put ------------------------------------------------------------------------------------------------------- */
-
 /* One put, from its first block to its commit. */
 struct put {
     struct azure_store *store;
@@ -71,6 +24,7 @@ struct put {
     const struct object_source *source;
     enum object_condition condition;
     const atomic_bool *cancel;
+    struct azure_blocks_user user;
     size_t block_bytes;
     uint32_t block_count; /* where the source does not know its size: the most there can be, until its end was met */
     char identity[AZURE_IDENTITY_CHARS + 1]; /* of this round */
@@ -82,7 +36,7 @@ struct put {
 
 /* One block under way. */
 struct block {
-    char *buffer;
+    void *buffer;
     size_t bytes;
     uint32_t index;
     uint64_t crc;
@@ -165,18 +119,14 @@ static dcache_status_t read_block(struct put *put, struct diag *dg, struct block
     return status;
 }
 
-static dcache_status_t take_buffer(const struct put *put, struct diag *dg, struct block *block)
+static dcache_status_t take_buffer(struct put *put, struct diag *dg, struct block *block)
 {
-    block->buffer = take_block(&put->store->blocks, put->block_bytes);
-    if (block->buffer == NULL)
-        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for a block of %zu bytes", put->block_bytes);
-    return DCACHE_OK;
+    return azure_blocks_take(&put->store->blocks, dg, &put->user, block->stop, &block->buffer);
 }
 
 static void give_buffer_back(const struct put *put, struct block *block)
 {
-    if (block->buffer != NULL)
-        give_block_back(&put->store->blocks, put->store->base.policy.connections, block->buffer, put->block_bytes);
+    azure_blocks_give_back(&put->store->blocks, &put->user, block->buffer);
 }
 
 static void set_body(struct azure_call *call, const struct block *block)
@@ -410,7 +360,9 @@ dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, con
             return status == DCACHE_OK ? object_exists(dg, store->place.url, key) : status;
     }
     pthread_mutex_init(&put.reading, NULL);
+    azure_blocks_begin(&store->blocks, &put.user, put.block_bytes, base->policy.connections, cancel);
     dcache_status_t status = put_rounds(&put, dg);
+    azure_blocks_end(&store->blocks, &put.user);
     pthread_mutex_destroy(&put.reading);
     return status;
 }

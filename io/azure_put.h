@@ -9,13 +9,9 @@
 
 #include "io/azure_call.h"
 
-/** The slot `put` of struct object_store_ops. Takes at most policy.connections blocks of memory. */
+/** The slot `put` of struct object_store_ops. Several puts at a time share the store's blocks. */
 dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, const char *key,
                                  const struct object_source *source, enum object_condition condition,
                                  const atomic_bool *cancel) DCACHE_MUST_CHECK;
-
-/** Memory of blocks: none yet; and all of it given back. */
-void azure_put_open_blocks(struct azure_blocks *blocks);
-void azure_put_close_blocks(struct azure_blocks *blocks);
 
 #endif

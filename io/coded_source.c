@@ -9,15 +9,43 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <zstd.h>
 
 #define SAMPLES       8u
 #define WORTH_PERCENT 90u /* what compression has to bring the samples down to */
 
+/* --- Turns ---------------------------------------------------------------------------------------------------------*/
+
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Wait until this thread may use a CPU. Returns what end_turn() wants. */
+static uint64_t begin_turn(struct coded_turns *turns)
+{
+    if (turns == NULL)
+        return 0;
+    while (sem_wait(&turns->free) != 0) /* a signal came */
+        ;
+    return thread_cpu_ns();
+}
+
+static void end_turn(struct coded_turns *turns, uint64_t begun)
+{
+    if (turns == NULL)
+        return;
+    atomic_fetch_add(turns->cpu_ns, thread_cpu_ns() - begun);
+    (void)sem_post(&turns->free);
+}
+
 /* --- Is it worth it? -----------------------------------------------------------------------------------------------*/
 
-static dcache_status_t sample(struct diag *dg, int level, const struct object_source *plain, uint64_t header_bytes,
-                              unsigned char *chunk, unsigned char *packed, bool *worth)
+static dcache_status_t sample(struct diag *dg, const struct codec_settings *settings, const struct object_source *plain,
+                              uint64_t header_bytes, unsigned char *chunk, unsigned char *packed, bool *worth)
 {
     const uint64_t body = plain->bytes - header_bytes;
     const uint64_t chunks = (body + SHARD_CHUNK_BYTES - 1) / SHARD_CHUNK_BYTES;
@@ -31,7 +59,9 @@ static dcache_status_t sample(struct diag *dg, int level, const struct object_so
         dcache_status_t status = plain->read(plain->context, dg, header_bytes + offset, chunk, bytes, &crc);
         if (status != DCACHE_OK)
             return status;
-        size_t length = ZSTD_compress(packed, ZSTD_compressBound(SHARD_CHUNK_BYTES), chunk, bytes, level);
+        const uint64_t begun = begin_turn(settings->turns);
+        size_t length = ZSTD_compress(packed, ZSTD_compressBound(SHARD_CHUNK_BYTES), chunk, bytes, settings->level);
+        end_turn(settings->turns, begun);
         before += bytes;
         after += ZSTD_isError(length) ? bytes : length;
     }
@@ -48,7 +78,7 @@ dcache_status_t coded_source_choose(struct diag *dg, const struct codec_settings
         unsigned char *room = malloc(SHARD_CHUNK_BYTES + ZSTD_compressBound(SHARD_CHUNK_BYTES));
         if (room == NULL)
             return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for a sample of a shard");
-        status = sample(dg, settings->level, plain, header_bytes, room, room + SHARD_CHUNK_BYTES, &compress);
+        status = sample(dg, settings, plain, header_bytes, room, room + SHARD_CHUNK_BYTES, &compress);
         free(room);
     }
     *codec = (enum codec)((compress ? CODEC_ZSTD : 0) | (settings->key != NULL ? CODEC_AES : 0));
@@ -69,6 +99,7 @@ struct made {
 struct coded_source {
     const struct object_source *plain;
     const struct codec_key *key;
+    struct coded_turns *turns;
     struct codec_object object;
     struct codec_index index;
     unsigned threads;
@@ -120,11 +151,14 @@ static dcache_status_t make_frame(void *context, const struct workers_turn *turn
     dcache_status_t status = coded->plain->read(coded->plain->context, turn->dg, codec_frame_offset(layout, frame),
                                                 made->plain, codec_frame_length(layout, frame), &crc);
     pthread_mutex_unlock(&coded->reading);
-    if (status == DCACHE_OK)
-        status = codec_encode_frame(turn->dg, made->worker, &coded->object, frame, made->plain, made->stored,
-                                    coded->frame_room, &made->stored_bytes);
+    if (status != DCACHE_OK)
+        return status;
+    const uint64_t begun = begin_turn(coded->turns);
+    status = codec_encode_frame(turn->dg, made->worker, &coded->object, frame, made->plain, made->stored,
+                                coded->frame_room, &made->stored_bytes);
     if (status == DCACHE_OK)
         made->digest = crc64_update(0, made->stored, made->stored_bytes);
+    end_turn(coded->turns, begun);
     return status;
 }
 
@@ -254,6 +288,7 @@ dcache_status_t coded_source_open(struct diag *dg, const struct codec_settings *
     pthread_mutex_init(&made->reading, NULL);
     made->plain = plain;
     made->key = (about->codec & CODEC_AES) != 0 ? settings->key : NULL;
+    made->turns = settings->turns;
     made->object = *about;
     made->index = (struct codec_index){.codec = about->codec, .layout = about->layout};
     made->threads = settings->threads > 0 ? settings->threads : 1;

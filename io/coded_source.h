@@ -8,7 +8,15 @@
 #include "io/codec_key.h"
 #include "io/object_store.h"
 
+#include <semaphore.h>
+
 enum codec_compress { COMPRESS_NONE, COMPRESS_AUTO, COMPRESS_ALWAYS };
+
+/** What all sources of one drain share, so that several at once take no more CPUs than one. */
+struct coded_turns {
+    sem_t free;               /**< as many as threads may compress and encrypt at the same time */
+    _Atomic uint64_t *cpu_ns; /**< what that takes is added to it */
+};
 
 /** How a drainer is to store shards. */
 struct codec_settings {
@@ -16,6 +24,7 @@ struct codec_settings {
     int level;
     unsigned threads;            /**< 1 to WORKERS_MAX */
     const struct codec_key *key; /**< NULL: not encrypted */
+    struct coded_turns *turns;   /**< NULL: there are no other sources, and nobody counts */
 };
 
 /**

@@ -8,19 +8,8 @@
 #ifndef DCACHE_IO_DRAIN_H
 #define DCACHE_IO_DRAIN_H
 
-#include "io/coded_source.h"
-#include "io/manifest.h"
-#include "io/node_store.h"
-#include "io/pace.h"
+#include "io/drain_image.h"
 #include "io/retention.h"
-
-/** One shard to drain: in which store (index into `stores`), as what, in which slot. */
-struct drain_item {
-    uint32_t store;
-    enum slot_kind kind;
-    uint32_t rank;
-    uint32_t slot;
-};
 
 struct drain_request {
     const char *job;
@@ -30,16 +19,6 @@ struct drain_request {
     const struct drain_item *items;
     size_t item_count;
     const struct codec_settings *codec; /**< NULL: shards are stored as they are */
-};
-
-/** Shared with the drain while it runs; any thread may read or set the fields. */
-struct drain_control {
-    atomic_bool cancel;
-    atomic_bool pause;             /**< hold back between blocks while it is set */
-    _Atomic uint64_t bytes_stored; /**< grows, over all requests */
-    _Atomic uint64_t shards_stored;
-    struct pace pace;                /**< kept between blocks */
-    _Atomic uint64_t reading_cpu_ns; /**< CPU time of reading and verifying; grows */
 };
 
 /** What a drain came to, and what it took. */
@@ -57,7 +36,8 @@ struct drain_report {
 void drain_report_text(const struct drain_report *report, char text[DRAIN_REPORT_MAX]);
 
 /**
- * Store the shards, the part and, if all parts are there, the manifest.
+ * Store the shards, the part and, if all parts are there, the manifest. As many shards are under way at a time as keep
+ * the store's connections busy; these, and their blocks, do not become more by that.
  * @param durable  out: the step's manifest is there
  * @return DCACHE_OK; DCACHE_ERR_CANCELLED; DCACHE_ERR_CORRUPT (a shard here is not of this set or does not verify: the
  *         others were stored); DCACHE_ERR_EXISTS (another run's manifest has this step's number); errors of the store

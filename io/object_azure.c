@@ -239,7 +239,7 @@ static void azure_close(struct object_store *base)
     struct azure_store *store = (struct azure_store *)base;
     azure_identity_close(store->identity);
     http_client_close(store->http);
-    azure_put_close_blocks(&store->blocks);
+    azure_blocks_close(&store->blocks);
     OPENSSL_cleanse(&store->key, sizeof store->key);
     OPENSSL_cleanse(store->sas, sizeof store->sas);
     free(store);
@@ -283,7 +283,7 @@ dcache_status_t object_azure_open(struct diag *dg, const struct object_azure_pla
     const char *host = strstr(made->place.endpoint, "://") + strlen("://");
     made->endpoint_path = host + strcspn(host, "/");
     made->origin_length = (size_t)(made->endpoint_path - made->place.endpoint);
-    azure_put_open_blocks(&made->blocks);
+    azure_blocks_open(&made->blocks);
     const char *missing = azure_method_missing(made->auth, strncmp(place->endpoint, "https://", 8) == 0, credentials);
     dcache_status_t status = DCACHE_OK;
     if (made->auth == OBJECT_AUTH_KEY && !azure_auth_decode_key(credentials->key, &made->key))

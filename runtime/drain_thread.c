@@ -304,7 +304,7 @@ struct drain_report drain_thread_report(struct drain_thread *t)
     report.shards = atomic_load(&t->control.shards_stored);
     report.bytes = atomic_load(&t->control.bytes_stored);
     report.traffic = object_store_traffic(t->objects);
-    report.cpu_seconds = (double)(report.traffic.cpu_ns + atomic_load(&t->control.reading_cpu_ns)) * 1e-9;
+    report.cpu_seconds = (double)(report.traffic.cpu_ns + atomic_load(&t->control.work_cpu_ns)) * 1e-9;
     pthread_mutex_lock(&t->lock);
     report.seconds = t->seconds;
     pthread_mutex_unlock(&t->lock);

@@ -227,7 +227,7 @@ const struct option options_table[] = {
      .minimum = 1,
      .maximum = 64,
      .offset = FIELD(store_connections),
-     .help = "How many blocks of a shard are on their way to the object store, or back, at the same time: so many "
+     .help = "How many blocks of shards are on their way to the object store, or back, at the same time: so many "
              "connections each drain rank has, and so many blocks of 8 MiB it keeps in memory."},
     {.key = "compress",
      .type = OPTION_CHOICE,

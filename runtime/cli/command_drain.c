@@ -182,7 +182,7 @@ static struct drain_report report_now(struct drain_run *run)
                                  .bytes = atomic_load(&run->control.bytes_stored),
                                  .seconds = threads_now(),
                                  .cpu_seconds =
-                                     (double)(traffic.cpu_ns + atomic_load(&run->control.reading_cpu_ns)) * 1e-9,
+                                     (double)(traffic.cpu_ns + atomic_load(&run->control.work_cpu_ns)) * 1e-9,
                                  .traffic = traffic};
 }
 

@@ -1,6 +1,6 @@
-/* io/drain.c, io/drain_plan.c and io/run_info.c: real node stores, a file:// object store, and things that go wrong. */
+/* io/drain.c: real node stores, a file:// object store, and things that go wrong. */
 #include "io/drain.h"
-#include "io/run_info.h"
+#include "tests/unit/counting_store.h"
 #include "tests/unit/store_sample.h"
 #include "tests/unit/unit.h"
 
@@ -55,17 +55,18 @@ static void write_shards(const struct world *world)
     }
 }
 
-static void open_object_store(struct world *world, uint64_t block_bytes)
+static void open_object_store(struct world *world, uint64_t block_bytes, unsigned connections)
 {
     struct object_credentials none;
-    const struct object_policy policy = {.timeout_s = 5, .stall_s = 5, .block_bytes = block_bytes};
+    const struct object_policy policy = {
+        .timeout_s = 5, .stall_s = 5, .block_bytes = block_bytes, .connections = connections};
     char url[OBJECT_URL_MAX];
     memset(&none, 0, sizeof none);
     snprintf(url, sizeof url, "file://%s/objects", world->root);
     CU_ASSERT_EQUAL_FATAL(object_store_open(&dg, url, &none, &policy, &world->store), DCACHE_OK);
 }
 
-static void setup(struct world *world, const char *name, uint64_t block_bytes)
+static void setup_with(struct world *world, const char *name, uint64_t block_bytes, unsigned connections)
 {
     memset(world, 0, sizeof *world);
     diag_init(&dg, "job", -1, DIAG_ERROR);
@@ -74,8 +75,13 @@ static void setup(struct world *world, const char *name, uint64_t block_bytes)
     for (unsigned i = 0; i < 2; i++)
         CU_ASSERT_EQUAL_FATAL(node_store_open(&dg, world->root, "job", i, true, &world->stores[i]), DCACHE_OK);
     world->set = (struct shard_set){.step = 100, .sequence = 4, .epoch = 0xabcdef0123456789u, .world_size = RANKS};
-    open_object_store(world, block_bytes);
+    open_object_store(world, block_bytes, connections);
     write_shards(world);
+}
+
+static void setup(struct world *world, const char *name, uint64_t block_bytes)
+{
+    setup_with(world, name, block_bytes, 0);
 }
 
 static void teardown(struct world *world)
@@ -514,6 +520,34 @@ static void test_race(void)
     }
 }
 
+/* --- Several at a time ---------------------------------------------------------------------------------------------*/
+
+/* No put is answered before there are as many of them as there may be: one for each connection and one less again, but
+ * with one connection they go one by one. */
+static void test_several_at_a_time(void)
+{
+    static const unsigned most[] = {0, 1, 3, RANKS};
+    for (unsigned connections = 1; connections < UNIT_COUNT(most); connections++) {
+        struct world world;
+        struct counting_store counting;
+        bool durable = false;
+        char name[32];
+        snprintf(name, sizeof name, "several-%u", connections);
+        setup_with(&world, name, 0, connections);
+        counting_store_open(&counting, world.store);
+        counting.wanted = most[connections];
+        struct world counted = world;
+        counted.store = &counting.base;
+        CU_ASSERT_EQUAL(drain_ranks(&counted, "r0", 0, RANKS, &durable), DCACHE_OK);
+        CU_ASSERT_TRUE(durable);
+        CU_ASSERT_EQUAL(counting.most, most[connections]);
+        CU_ASSERT_EQUAL(counting.puts, RANKS + 2); /* part and manifest */
+        check_durable(&world);
+        counting_store_close(&counting);
+        teardown(&world);
+    }
+}
+
 /* --- Limits --------------------------------------------------------------------------------------------------------*/
 
 struct lifter {
@@ -552,7 +586,7 @@ static void test_limits(void)
         bool durable = false;
         char name[32];
         snprintf(name, sizeof name, "limits-%d", round);
-        setup(&world, name, 0);
+        setup_with(&world, name, 0, 1);
         struct lifter lifter = {.control = &world.control, .cancel = round % 2 == 1};
         if (round < 2)
             atomic_store(&world.control.pace.bytes_per_s, 1);
@@ -636,7 +670,7 @@ static void test_killed(void)
         char name[32];
         bool durable = false;
         snprintf(name, sizeof name, "killed-%s", deaths[i].name);
-        setup(&world, name, 0);
+        setup_with(&world, name, 0, 1); /* one after the other, so that it is known which one is the third */
         drain_and_die(&world, deaths[i].failpoint);
         CU_ASSERT_FALSE(has_object(&world, "job/100/manifest.json"));
         CU_ASSERT_EQUAL(drain_ranks(&world, "r1", 0, 4, &durable), DCACHE_OK);
@@ -652,7 +686,7 @@ static void test_errors(void)
     static const char *const points[] = {"drain.begin=error", "drain.shard=error#2", "drain.part=error",
                                          "drain.manifest=error"};
     struct world world;
-    setup(&world, "errors", 0);
+    setup_with(&world, "errors", 0, 1);
     for (size_t i = 0; i < UNIT_COUNT(points); i++) {
         bool durable = false;
         diag_init(&dg, "job", -1, DIAG_ERROR);
@@ -667,93 +701,6 @@ static void test_errors(void)
     teardown(&world);
 }
 #endif
-
-/* --- Plan and run.json ---------------------------------------------------------------------------------------------*/
-
-static void test_plan(void)
-{
-    struct world world;
-    struct drain_plan back;
-    setup(&world, "plan", 0);
-    CU_ASSERT_EQUAL(drain_plan_read(&dg, &world.stores[0], &back), DCACHE_NOT_FOUND);
-    uint32_t ranks[] = {0, 3, 2147483646};
-    struct drain_plan plan = {.world_size = 2147483647, .drain_every = 7, .rank_count = 3, .ranks = ranks};
-    snprintf(plan.store_url, sizeof plan.store_url, "https://account.blob.core.windows.net/c/p");
-    CU_ASSERT_EQUAL(drain_plan_write(&dg, &world.stores[0], &plan), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(drain_plan_read(&dg, &world.stores[0], &back), DCACHE_OK);
-    CU_ASSERT_STRING_EQUAL(back.store_url, plan.store_url);
-    CU_ASSERT(back.world_size == plan.world_size && back.drain_every == 7 && back.rank_count == 3);
-    CU_ASSERT_EQUAL(memcmp(back.ranks, ranks, sizeof ranks), 0);
-    drain_plan_free(&back);
-    plan.rank_count = 0;
-    plan.store_url[0] = '\0';
-    CU_ASSERT_EQUAL(drain_plan_write(&dg, &world.stores[0], &plan), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(drain_plan_read(&dg, &world.stores[0], &back), DCACHE_OK);
-    CU_ASSERT(back.rank_count == 0 && back.store_url[0] == '\0');
-    drain_plan_free(&back);
-    teardown(&world);
-}
-
-static void test_hostile_plan(void)
-{
-#define PLAN(rest) "{\"format\": \"dcache-plan\", \"version\": 1, \"store_url\": \"file:///x\", " rest "}"
-    static const char *const hostile[] = {
-        "",
-        "{}",
-        "{\"format\": \"dcache-run\", \"version\": 1}",
-        PLAN("\"world_size\": 4, \"drain_every\": 1"),
-        PLAN("\"world_size\": 4, \"drain_every\": -1, \"ranks\": []"),
-        PLAN("\"world_size\": 0, \"drain_every\": 1, \"ranks\": []"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": {}"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [4]"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [-1]"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [1, 1]"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [2, 1]"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [1.5]"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [\"1\"]"),
-        PLAN("\"world_size\": 4, \"drain_every\": 1, \"ranks\": [1, null]"),
-    };
-    struct world world;
-    struct drain_plan plan;
-    setup(&world, "hostile-plan", 0);
-    for (size_t i = 0; i < UNIT_COUNT(hostile); i++) {
-        CU_ASSERT_EQUAL(node_store_write_text(&dg, &world.stores[0], "plan.json", hostile[i], strlen(hostile[i])),
-                        DCACHE_OK);
-        CU_ASSERT_EQUAL(drain_plan_read(&dg, &world.stores[0], &plan), DCACHE_ERR_CORRUPT);
-        CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "plan.json"));
-    }
-    const char *newer = "{\"format\": \"dcache-plan\", \"version\": 2}";
-    CU_ASSERT_EQUAL(node_store_write_text(&dg, &world.stores[0], "plan.json", newer, strlen(newer)), DCACHE_OK);
-    CU_ASSERT_EQUAL(drain_plan_read(&dg, &world.stores[0], &plan), DCACHE_ERR_FORMAT);
-    teardown(&world);
-}
-
-static void test_run_info(void)
-{
-    struct world world;
-    struct run_info back;
-    struct run_info info = {.world_size = 4, .node_count = 2, .node = 1, .pid = 4711, .started = 1700000000};
-    setup(&world, "run", 0);
-    CU_ASSERT_EQUAL(run_info_read(&dg, &world.stores[0], &back), DCACHE_NOT_FOUND);
-    snprintf(info.job, sizeof info.job, "job");
-    snprintf(info.node_name, sizeof info.node_name, "n\033[2J\xff");
-    snprintf(info.transport, sizeof info.transport, "one-sided");
-    snprintf(info.transport_reason, sizeof info.transport_reason, "\"quotes\"\nand lines");
-    snprintf(info.store_url, sizeof info.store_url, "file:///x");
-    CU_ASSERT_EQUAL(run_info_write(&dg, &world.stores[0], &info), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(run_info_read(&dg, &world.stores[0], &back), DCACHE_OK);
-    CU_ASSERT_STRING_EQUAL(back.job, "job");
-    CU_ASSERT_STRING_EQUAL(back.node_name, "n?[2J?");
-    CU_ASSERT_STRING_EQUAL(back.transport, "one-sided");
-    CU_ASSERT_STRING_EQUAL(back.transport_reason, "\"quotes\"?and lines");
-    CU_ASSERT_STRING_EQUAL(back.store_url, "file:///x");
-    CU_ASSERT(back.world_size == 4 && back.node_count == 2 && back.node == 1 && back.pid == 4711);
-    CU_ASSERT_EQUAL(back.started, 1700000000);
-    const char *bad = "{\"format\": \"dcache-run\", \"version\": 1, \"job\": \"x/y\"}";
-    CU_ASSERT_EQUAL(node_store_write_text(&dg, &world.stores[0], "run.json", bad, strlen(bad)), DCACHE_OK);
-    CU_ASSERT_EQUAL(run_info_read(&dg, &world.stores[0], &back), DCACHE_ERR_CORRUPT);
-    teardown(&world);
-}
 
 int main(void)
 {
@@ -772,6 +719,7 @@ int main(void)
         {"no mix of attempts", test_no_mix_of_attempts},
         {"disputed shard", test_disputed_shard},
         {"race", test_race},
+        {"several at a time", test_several_at_a_time},
         {"cancel", test_cancel},
         {"pause", test_pause},
 #ifdef DCACHE_FAILPOINTS
@@ -779,9 +727,6 @@ int main(void)
         {"killed", test_killed},
         {"errors", test_errors},
 #endif
-        {"plan", test_plan},
-        {"hostile plan", test_hostile_plan},
-        {"run.json", test_run_info},
     };
     return unit_main("drain", cases, UNIT_COUNT(cases));
 }
