@@ -231,7 +231,10 @@ static dcache_status_t encrypt_frame(struct diag *dg, const struct codec_worker 
                 EVP_CipherFinal_ex(worker->cipher, stored + length, &last) == 1 &&
                 (size_t)length + (size_t)last == bytes &&
                 EVP_CIPHER_CTX_ctrl(worker->cipher, EVP_CTRL_GCM_GET_TAG, CODEC_TAG_BYTES, stored + bytes) == 1;
-    return good ? DCACHE_OK : diag_fail(dg, DCACHE_ERR_INTERNAL, "AES-256-GCM failed");
+    if (!good)
+        return diag_fail(dg, DCACHE_ERR_INTERNAL, "AES-256-GCM failed");
+    bytes += CODEC_TAG_BYTES;
+    return diag_failpoint_data(dg, "codec.encrypt", stored, &bytes);
 }
 
 /* `bytes` is without the tag. */
@@ -266,6 +269,9 @@ dcache_status_t codec_encode_frame(struct diag *dg, struct codec_worker *worker,
         bytes = ZSTD_compress2(worker->compress, target, bound, plain, bytes);
         if (ZSTD_isError(bytes))
             return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "cannot compress: %s", ZSTD_getErrorName(bytes));
+        status = diag_failpoint_data(dg, "codec.compress", target, &bytes);
+        if (status != DCACHE_OK)
+            return status;
         from = target;
     }
     *stored_bytes = encrypt ? bytes + CODEC_TAG_BYTES : bytes;
@@ -275,6 +281,30 @@ dcache_status_t codec_encode_frame(struct diag *dg, struct codec_worker *worker,
 static dcache_status_t bad_frame(struct diag *dg, uint32_t index, const char *why)
 {
     return diag_fail(dg, DCACHE_ERR_CORRUPT, "frame %u %s", index, why);
+}
+
+/* To `target`, which is the frame's place in the image, or is to be decompressed. */
+static dcache_status_t open_frame(struct diag *dg, struct codec_worker *worker, const struct codec_object *object,
+                                  uint32_t index, const void *stored, size_t bytes, void *target)
+{
+    if (!decrypt_frame(worker, object, index, stored, bytes, target)) {
+        OPENSSL_cleanse(target, bytes); /* nobody has vouched for it */
+        return bad_frame(dg, index, "was changed, or is not the one that belongs there: its tag does not fit");
+    }
+    return diag_failpoint_data(dg, "codec.decrypt", target, &bytes);
+}
+
+/* One frame and nothing else: the decoder would go on with what follows it. */
+static dcache_status_t decompress_frame(struct diag *dg, const struct codec_worker *worker, uint32_t index,
+                                        const void *from, size_t bytes, void *plain, size_t wanted)
+{
+    size_t length = ZSTD_findFrameCompressedSize(from, bytes);
+    size_t made = ZSTD_isError(length) || length != bytes
+                      ? 0
+                      : ZSTD_decompressDCtx(worker->decompress, plain, wanted, from, bytes);
+    if (ZSTD_isError(made) || made != wanted)
+        return bad_frame(dg, index, "cannot be decompressed");
+    return diag_failpoint_data(dg, "codec.decompress", plain, &made);
 }
 
 dcache_status_t codec_decode_frame(struct diag *dg, struct codec_worker *worker, const struct codec_object *object,
@@ -294,18 +324,10 @@ dcache_status_t codec_decode_frame(struct diag *dg, struct codec_worker *worker,
         if (status != DCACHE_OK)
             return status;
         void *target = compressed ? worker->between : plain;
-        if (!decrypt_frame(worker, object, index, stored, bytes, target)) {
-            OPENSSL_cleanse(plain, compressed ? 0 : wanted); /* nobody has vouched for it */
-            return bad_frame(dg, index, "was changed, or is not the one that belongs there: its tag does not fit");
-        }
+        status = open_frame(dg, worker, object, index, stored, bytes, target);
+        if (status != DCACHE_OK)
+            return status;
         from = target;
     }
-    if (!compressed)
-        return DCACHE_OK;
-    /* One frame and nothing else: the decoder would go on with what follows it. */
-    size_t length = ZSTD_findFrameCompressedSize(from, bytes);
-    size_t made = ZSTD_isError(length) || length != bytes
-                      ? 0
-                      : ZSTD_decompressDCtx(worker->decompress, plain, wanted, from, bytes);
-    return ZSTD_isError(made) || made != wanted ? bad_frame(dg, index, "cannot be decompressed") : DCACHE_OK;
+    return compressed ? decompress_frame(dg, worker, index, from, bytes, plain, wanted) : DCACHE_OK;
 }

@@ -68,6 +68,10 @@ enum failpoint_action {
     X("object_azure_commit", FAILPOINT_STEP)   /* all blocks are sent, the list is not */                              \
     X("http.request", FAILPOINT_STEP)          /* a request is about to be made: error is one of the network */        \
     X("http.body", FAILPOINT_DATA)             /* an answer's body has come: error is one of the network */            \
+    X("codec.compress", FAILPOINT_BYTES)       /* a frame has been compressed */                                       \
+    X("codec.encrypt", FAILPOINT_BYTES)        /* ... and encrypted */                                                 \
+    X("codec.decrypt", FAILPOINT_BYTES)        /* a frame has been decrypted, and its tag fits */                      \
+    X("codec.decompress", FAILPOINT_BYTES)     /* ... and decompressed */                                              \
     X("retention.object", FAILPOINT_STEP)      /* an object of a step that is not kept is about to be removed */       \
     X("tool.drain", FAILPOINT_STEP)            /* `dcache drain` has the lock and knows what is there */               \
     X("tool.verify", FAILPOINT_STEP)           /* `dcache verify` is about to read a copy */                           \

@@ -3,9 +3,11 @@
 
 What is looked at each time: the call comes to the same status on every rank, the step before is there, the next call
 works, a restart has the right bytes, nothing hangs. Errors and spoilt bytes are tried one after the other in one run,
-kills in runs of their own, each of which starts with the restart after the kill before. A failpoint of the list that no
-case here reaches is a failure.
+kills in runs of their own, each of which starts with the restart after the kill before. Jobs know nothing of each other:
+two of them at a time. A failpoint of the list that no case here reaches is a failure.
 """
+import concurrent.futures
+import itertools
 import os
 import re
 import shutil
@@ -15,6 +17,7 @@ import sys
 from lives import Job
 
 RANKS = 3
+AT_A_TIME = 2 # jobs; their ranks spend more time waiting than at work
 TOGETHER = 12 # cases in a life: few enough for its deadline on a busy machine
 MUST_FAIL, MAY_FAIL, MUST_WORK = "must fail", "may fail", "must work"
 
@@ -62,6 +65,10 @@ MATRIX = {
     "object_azure_commit": ("blocks", None, MAY_FAIL),
     "http.request": ("azure", None, MAY_FAIL),
     "http.body": ("azure", None, MAY_FAIL),
+    "codec.compress": ("coded", None, MAY_FAIL),
+    "codec.encrypt": ("coded", None, MAY_FAIL),
+    "codec.decrypt": ("decoded", 1, MAY_FAIL),
+    "codec.decompress": ("decoded", 1, MAY_FAIL),
     "tool.drain": ("tool drain", None, MUST_FAIL),
     "tool.verify": ("tool verify", None, MUST_FAIL),
     "MPI_Allgather": ("open", 1, MUST_FAIL),
@@ -100,14 +107,25 @@ def read_registry():
 
 class Matrix:
     def __init__(self, directory):
-        self.directory, self.jobs, self.failures, self.cases = directory, {}, [], 0
+        self.directory, self.jobs, self.failures, self.cases = directory, {}, [], []
         self.log = os.path.join(directory, "reached")
-        self.step = 0
+        self.steps = itertools.count(1)
+
+    @staticmethod
+    def place_of(scenario):
+        """The name of its job. Some differ in nothing else, so that there are more to have going at a time."""
+        kind, _, option = scenario.partition(" ")
+        if kind == "tool":
+            return "memory"
+        places = {"both": "both", "device": "ssd", "azure": "azure", "blocks": "blocks", "drain": "drains",
+                  "coded": "coded", "decoded": "coded",
+                  "restart": "restarts", "resync": "restarts", "objects": "restarts", "back": "restarts"}
+        return places.get(kind, "memory") + option
 
     def job_for(self, scenario):
         """Jobs that differ in options; each goes on from case to case."""
         kind, _, transport = scenario.partition(" ")
-        place = {"both": "both", "device": "ssd", "azure": "azure", "blocks": "blocks"}.get(kind, "memory") + transport
+        place = self.place_of(scenario)
         if place not in self.jobs:
             job = Job(os.path.join(self.directory, place), RANKS, 1, job=place)
             job.environment = {"DCACHE_FAILPOINTS_LOG": self.log, "DCACHE_LOG": "error", "DCACHE_STORE_TIMEOUT": "2s"}
@@ -117,6 +135,11 @@ class Matrix:
                 job.environment.update(DCACHE_TIER={"both": "both", "device": "ssd"}[kind], DCACHE_SSD_STORE=job.ssd)
             if kind in ("azure", "blocks"):
                 job.environment["DCACHE_STORE"] = os.environ["TEST_AZURE_URL"]
+            if kind in ("coded", "decoded"):
+                key = os.path.join(job.directory, "key")
+                with open(key, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                    file.write("5a" * 32 + "\n")
+                job.environment.update(DCACHE_COMPRESS="always", DCACHE_ENCRYPT_KEY_FILE=key)
             if kind == "blocks": # more than a block of 8 MiB
                 job.preamble = ["words 1200000"]
                 job.environment["DCACHE_STORE_TIMEOUT"] = "30s"
@@ -124,8 +147,7 @@ class Matrix:
         return self.jobs[place]
 
     def next_step(self):
-        self.step += 1
-        return self.step
+        return next(self.steps)
 
     # --- Scripts -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +164,7 @@ class Matrix:
         if kind in ("restart", "resync"): # which may go on behind the restart
             struck = ["restart"] + ([f"wait {first} 2"] if kind == "resync" else [])
             return begin + durable + ["close", f"sh rm -f {memory}/node-*/own-0-*", "open"], struck
-        if kind == "objects":
+        if kind in ("objects", "decoded"):
             return begin + durable + ["close", f"sh rm -rf {memory}", "open"], ["restart"]
         if kind == "back":
             third = self.next_step()
@@ -150,7 +172,7 @@ class Matrix:
             return begin + durable + more, [f"restart {first}"]
         if kind == "begin":
             return begin, [job.take(second, "begin"), f"wait {second} 2"]
-        if kind in ("drain", "azure", "blocks"):
+        if kind in ("drain", "azure", "blocks", "coded"):
             return begin, [job.take(second), f"wait {second} 3"]
         if kind == "both":
             return begin, [job.take(second), f"test {second}", "close"]
@@ -175,7 +197,7 @@ class Matrix:
         job = self.job_for(scenario)
         for some in (cases[i:i + TOGETHER] for i in range(0, len(cases), TOGETHER)):
             job.live([line for name, action in some for line in self.case_lines(job, name, action)])
-            self.cases += len(some)
+            self.cases += some
             self.look_at_calls(job, some)
             self.collect(job, f"{scenario}: {some}")
 
@@ -200,9 +222,9 @@ class Matrix:
         job = self.job_for(scenario)
         before, struck = self.before(job, scenario.split()[0])
         ended = job.live(before + [f"env DCACHE_FAILPOINTS {self.entry(name, 'kill', rank)}"] + struck + ["close"])
-        if scenario.split()[0] == "objects" or name == "MPI_Scatter":
+        if scenario.split()[0] in ("objects", "decoded") or name == "MPI_Scatter":
             job.lost_all_nodes()
-        self.cases += 1
+        self.cases.append((name, "kill"))
         if ended:
             self.failures.append(f"{name}=kill: it lives")
         self.collect(job, f"{name}=kill")
@@ -216,11 +238,27 @@ class Matrix:
         status = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60).returncode
         environment["DCACHE_FAILPOINTS"] = ""
         again = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
-        self.cases += 1
+        self.cases.append((name, action))
         if status != {"error": 1, "kill": -9, "delay": 0}[action]:
             self.failures.append(f"{name}={action}: status {status}")
         if again.returncode != 0:
             self.failures.append(f"{name}={action}: the next time: {again.stdout} {again.stderr}")
+
+    def run_place(self, wanted):
+        """All cases of one job, one after the other."""
+        together = {}
+        for name, action in wanted:
+            scenario = MATRIX[name][0]
+            if not scenario.startswith("tool") and action != "kill":
+                together.setdefault(scenario, []).append((name, action))
+        for scenario, cases in together.items():
+            self.run_together(scenario, cases)
+        for name, action in wanted:
+            if not MATRIX[name][0].startswith("tool") and action == "kill":
+                self.run_kill(name)
+        for name, action in wanted:
+            if MATRIX[name][0].startswith("tool"):
+                self.run_tool(name, action)
 
     def collect(self, job, what):
         self.failures += [f"{what}: {kind}: {text}" for kind, text in job.faults]
@@ -246,22 +284,14 @@ def main():
     os.makedirs(sys.argv[1])
     matrix = Matrix(sys.argv[1])
     wanted = [(name, action) for name in only for action in sorted(registry[name])]
-    together = {}
+    places = {}
     for name, action in wanted:
-        scenario = MATRIX[name][0]
-        if not scenario.startswith("tool") and action != "kill":
-            together.setdefault(scenario, []).append((name, action))
-    for scenario, cases in together.items():
-        matrix.run_together(scenario, cases)
-    for name, action in wanted:
-        if not MATRIX[name][0].startswith("tool") and action == "kill":
-            matrix.run_kill(name)
-    for name, action in wanted:
-        if MATRIX[name][0].startswith("tool"):
-            matrix.run_tool(name, action)
+        places.setdefault(matrix.place_of(MATRIX[name][0]), []).append((name, action))
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool: # what takes longest first
+        list(pool.map(matrix.run_place, sorted(places.values(), key=len, reverse=True)))
     matrix.finish(wanted)
     print("\n".join(matrix.failures))
-    print(f"{len(only)} of {len(registry)} failpoints, {matrix.cases} cases, {len(matrix.failures)} failures")
+    print(f"{len(only)} of {len(registry)} failpoints, {len(matrix.cases)} cases, {len(matrix.failures)} failures")
     return 1 if matrix.failures else 0
 
 
