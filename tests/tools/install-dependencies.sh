@@ -38,6 +38,7 @@ optional="
 clang                clang
 libclang-rt-dev      libfuzzer
 spin                 spin
+valgrind             valgrind
 openssl              openssl
 nodejs               node
 npm                  npm"
