@@ -366,3 +366,38 @@ dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, con
     pthread_mutex_destroy(&put.reading);
     return status;
 }
+
+/* --- Swap -------------------------------------------------------------------------------------------------------*/
+
+dcache_status_t azure_put_swap(struct object_store *base, struct diag *dg, const char *key, const char *etag,
+                               const void *data, size_t bytes, const atomic_bool *cancel)
+{
+    const struct azure_store *store = (const struct azure_store *)base;
+    struct http_response response;
+    char identity[AZURE_IDENTITY_CHARS + 1];
+    if (!object_key_valid(key))
+        return object_bad_key(dg, key);
+    struct azure_call call = azure_call_make(store, "PUT", "swap", key);
+    azure_call_random(identity);
+    call.body = data;
+    call.body_bytes = bytes;
+    call.has_crc = true;
+    call.crc = crc64_update(0, data, bytes);
+    call.cancel = cancel;
+    azure_call_add_header(&call, "x-ms-blob-type", "BlockBlob");
+    azure_call_add_header(&call, AZURE_IDENTITY_HEADER, identity);
+    azure_call_add_header(&call, etag[0] != '\0' ? "If-Match" : "If-None-Match", etag[0] != '\0' ? etag : "*");
+    dcache_status_t status = azure_call_send(&call, dg, &response);
+    if (status != DCACHE_OK)
+        return status;
+    if (response.status == 201)
+        return azure_call_check_stored(&call, dg, &response);
+    if (!azure_call_is_taken(&response) && !azure_call_is_missing(&response))
+        return azure_call_fail(&call, dg, &response);
+    status = azure_call_head(store, dg, key, cancel, &response); /* it may be ours, and only the answer was lost */
+    if (status != DCACHE_OK && status != DCACHE_NOT_FOUND)
+        return status;
+    bool ours =
+        status == DCACHE_OK && strcmp(http_headers_get(&response.headers, AZURE_IDENTITY_HEADER), identity) == 0;
+    return ours ? DCACHE_OK : object_lost_swap(dg, store->place.url, key);
+}

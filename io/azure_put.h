@@ -14,4 +14,8 @@ dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, con
                                  const struct object_source *source, enum object_condition condition,
                                  const atomic_bool *cancel) DCACHE_MUST_CHECK;
 
+/** The slot `swap`. */
+dcache_status_t azure_put_swap(struct object_store *base, struct diag *dg, const char *key, const char *etag,
+                               const void *data, size_t bytes, const atomic_bool *cancel) DCACHE_MUST_CHECK;
+
 #endif

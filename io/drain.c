@@ -267,13 +267,16 @@ static dcache_status_t see_what_is_stored(struct drain *drain)
 
 static dcache_status_t commit(struct drain *drain, bool *durable)
 {
+    const struct drain_request *request = drain->request;
     dcache_status_t status = diag_failpoint(drain->dg, "drain.part");
+    if (status == DCACHE_OK) /* again: the shards may have taken hours, or this process may have been stopped */
+        status = claim_check(drain->dg, drain->store, request->job, request->guard);
     if (status == DCACHE_OK)
         status = manifest_commit(drain->dg, drain->store, &drain->part, durable);
     if (status != DCACHE_OK || *durable)
         return status;
-    for (size_t i = 0; i < drain->request->item_count; i++) {
-        if (manifest_find(&drain->part, drain->request->items[i].rank) == NULL)
+    for (size_t i = 0; i < request->item_count; i++) {
+        if (manifest_find(&drain->part, request->items[i].rank) == NULL)
             return diag_fail(drain->dg, DCACHE_ERR_CORRUPT, "%s", drain->bad_text);
     }
     return DCACHE_OK;
@@ -324,6 +327,8 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
         status = step_objects_list(dg, store, request->job, request->set.step, &drain.objects);
     if (status == DCACHE_OK && drain.objects.manifest)
         status = manifest_check(dg, store, request->job, &request->set, &found);
+    if (status == DCACHE_OK && !found)
+        status = claim_check(dg, store, request->job, request->guard);
     if (status == DCACHE_OK && !found)
         status = store_and_commit(&drain, &found);
     clean_up(&drain);

@@ -8,6 +8,7 @@
 #ifndef DCACHE_IO_DRAIN_H
 #define DCACHE_IO_DRAIN_H
 
+#include "io/claim.h"
 #include "io/drain_image.h"
 #include "io/retention.h"
 
@@ -19,6 +20,7 @@ struct drain_request {
     const struct drain_item *items;
     size_t item_count;
     const struct codec_settings *codec; /**< NULL: shards are stored as they are */
+    struct claim_guard *guard;          /**< NULL: nobody else can write this job's steps */
 };
 
 /** What a drain came to, and what it took. */
@@ -40,7 +42,8 @@ void drain_report_text(const struct drain_report *report, char text[DRAIN_REPORT
  * the store's connections busy; these, and their blocks, do not become more by that.
  * @param durable  out: the step's manifest is there
  * @return DCACHE_OK; DCACHE_ERR_CANCELLED; DCACHE_ERR_CORRUPT (a shard here is not of this set or does not verify: the
- *         others were stored); DCACHE_ERR_EXISTS (another run's manifest has this step's number); errors of the store
+ *         others were stored); DCACHE_ERR_EXISTS (another run's manifest has this step's number); DCACHE_ERR_BUSY (the
+ *         name was taken over by another run, for good: nothing is stored any more); errors of the store
  */
 dcache_status_t drain_step(struct diag *dg, struct object_store *store, const struct drain_request *request,
                            struct drain_control *control, bool *durable) DCACHE_MUST_CHECK;

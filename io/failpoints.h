@@ -72,6 +72,9 @@ enum failpoint_action {
     X("codec.encrypt", FAILPOINT_BYTES)        /* ... and encrypted */                                                 \
     X("codec.decrypt", FAILPOINT_BYTES)        /* a frame has been decrypted, and its tag fits */                      \
     X("codec.decompress", FAILPOINT_BYTES)     /* ... and decompressed */                                              \
+    X("claim.take", FAILPOINT_STEP)            /* the job's claim is about to be taken */                             \
+    X("claim.renew", FAILPOINT_STEP)           /* ... renewed */                                                       \
+    X("claim.release", FAILPOINT_STEP)         /* ... given back */                                                    \
     X("retention.object", FAILPOINT_STEP)      /* an object of a step that is not kept is about to be removed */       \
     X("tool.drain", FAILPOINT_STEP)            /* `dcache drain` has the lock and knows what is there */               \
     X("tool.verify", FAILPOINT_STEP)           /* `dcache verify` is about to read a copy */                           \

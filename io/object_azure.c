@@ -261,6 +261,7 @@ static const struct object_store_ops azure_ops = {
     .scheme = "azure",
     .create = azure_create,
     .put = azure_put_object,
+    .swap = azure_put_swap,
     .get = azure_get,
     .head = azure_head,
     .list = azure_list,

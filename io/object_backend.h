@@ -41,6 +41,8 @@ dcache_status_t object_bad_key(struct diag *dg, const char *key);
 dcache_status_t object_exists(struct diag *dg, const char *store_url, const char *key);
 /** The object is not the one whose etag was given: DCACHE_ERR_CORRUPT. */
 dcache_status_t object_changed(struct diag *dg, const char *store_url, const char *key);
+/** The object is not the one that was to be swapped: DCACHE_ERR_EXISTS. */
+dcache_status_t object_lost_swap(struct diag *dg, const char *store_url, const char *key);
 /** The object ends before byte `wanted`: DCACHE_ERR_CORRUPT. */
 dcache_status_t object_too_short(struct diag *dg, const char *store_url, const char *key, uint64_t wanted);
 /** What was read to be stored at `offset` does not match the source's own digest: DCACHE_ERR_CORRUPT. */

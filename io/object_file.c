@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -322,6 +323,74 @@ static dcache_status_t file_put(struct object_store *base, struct diag *dg, cons
     return put_into(file_store_of(base), dg, key, source, condition, cancel);
 }
 
+/* --- Swap ------------------------------------------------------------------------------------------------------ */
+
+/* Hold the object's file, so that others who would swap it wait for their turn in vain: after us it is not the one that
+ * has the name. A lock goes with its holder. False: another one holds it. */
+static bool hold_for_swap(int fd)
+{
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+}
+
+/* Is the object the one with that etag? Then *held (to be closed) keeps others off. */
+static dcache_status_t compare_for_swap(const struct file_store *store, struct diag *dg, const char *key,
+                                        const char *etag, int *held)
+{
+    struct stat found;
+    struct object_info info;
+    int parent = open_parent(store, key, false);
+    int fd = parent < 0 ? -1 : openat(parent, key_name(key), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int error_number = errno;
+    close_fd(parent);
+    if (fd < 0)
+        return error_number == ENOENT ? object_lost_swap(dg, store->url, key)
+                                      : fail_errno(dg, error_number, store, key, "swap");
+    dcache_status_t status = hold_for_swap(fd) ? DCACHE_OK : object_lost_swap(dg, store->url, key);
+    if (status == DCACHE_OK) /* by its name, and only now: the file that was opened may have lost it */
+        status = file_head((struct object_store *)(uintptr_t)store, dg, key, &info);
+    if (status == DCACHE_NOT_FOUND || (status == DCACHE_OK && strcmp(info.etag, etag) != 0))
+        status = object_lost_swap(dg, store->url, key);
+    else if (status == DCACHE_OK && fstat(fd, &found) != 0)
+        status = fail_errno(dg, errno, store, key, "swap");
+    if (status == DCACHE_OK) {
+        set_info(&found, &info);
+        if (strcmp(info.etag, etag) != 0)
+            status = object_lost_swap(dg, store->url, key);
+    }
+    if (status == DCACHE_OK)
+        *held = fd;
+    else
+        close_fd(fd);
+    return status;
+}
+
+static dcache_status_t file_swap(struct object_store *base, struct diag *dg, const char *key, const char *etag,
+                                 const void *data, size_t bytes, const atomic_bool *cancel)
+{
+    struct file_store *store = file_store_of(base);
+    char temporary[TEMPORARY_MAX];
+    int held = -1, parent = -1;
+    (void)cancel; /* it is small */
+    if (!object_key_valid(key))
+        return object_bad_key(dg, key);
+    dcache_status_t status = etag[0] != '\0' ? compare_for_swap(store, dg, key, etag, &held) : DCACHE_OK;
+    if (status != DCACHE_OK)
+        return status;
+    int fd = open_temporary(store, key, &parent, temporary);
+    if (fd < 0 || write_all(fd, data, bytes) != 0 || fsync(fd) != 0)
+        status = fail_errno(dg, errno, store, key, "swap");
+    else if (commit(parent, temporary, key_name(key), etag[0] != '\0' ? OBJECT_REPLACE : OBJECT_IF_ABSENT) != 0)
+        status = errno == EEXIST ? object_lost_swap(dg, store->url, key) : fail_errno(dg, errno, store, key, "swap");
+    if (status != DCACHE_OK && fd >= 0)
+        unlinkat(parent, temporary, 0);
+    else if (status == DCACHE_OK && sync_directory(parent) != 0)
+        status = fail_errno(dg, errno, store, key, "swap");
+    close_fd(fd);
+    close_fd(parent);
+    close_fd(held);
+    return status;
+}
+
 /* --- Remove ---------------------------------------------------------------------------------------------------- */
 
 /* Remove the directories of a key's segments that have become empty; those that have not stop it. */
@@ -508,6 +577,7 @@ static const struct object_store_ops file_ops = {
     .scheme = "file",
     .create = file_create,
     .put = file_put,
+    .swap = file_swap,
     .get = file_get,
     .head = file_head,
     .list = file_list,

@@ -69,6 +69,11 @@ dcache_status_t object_changed(struct diag *dg, const char *store_url, const cha
     return diag_fail(dg, DCACHE_ERR_CORRUPT, "object %s in %s was changed while it was being read", key, store_url);
 }
 
+dcache_status_t object_lost_swap(struct diag *dg, const char *store_url, const char *key)
+{
+    return diag_fail(dg, DCACHE_ERR_EXISTS, "another writer has changed object %s in %s", key, store_url);
+}
+
 dcache_status_t object_too_short(struct diag *dg, const char *store_url, const char *key, uint64_t wanted)
 {
     return diag_fail(dg, DCACHE_ERR_CORRUPT, "object %s in %s is shorter than %llu bytes", key, store_url,

@@ -15,8 +15,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define OBJECT_KEY_MAX 512
-#define OBJECT_URL_MAX 1024
+#define OBJECT_KEY_MAX  512
+#define OBJECT_URL_MAX  1024
+#define OBJECT_SWAP_MAX (1u << 20) /**< bytes of an object that can be swapped */
 
 #define OBJECT_CONNECTIONS     8u /**< where the policy says nothing */
 #define OBJECT_CONNECTIONS_MAX 64u
@@ -114,6 +115,12 @@ struct object_store_ops {
     dcache_status_t (*put)(struct object_store *store, struct diag *dg, const char *key,
                            const struct object_source *source, enum object_condition condition,
                            const atomic_bool *cancel);
+    /** Replace a small object (OBJECT_SWAP_MAX bytes) by another one if it still is the one with this etag; with "", if
+     * there is none: compare and swap, by which writers agree. Of several that saw the same exactly one wins.
+     * DCACHE_ERR_EXISTS: another one did, or is about to, and nothing was changed. An answer that was lost is asked
+     * for. (Directories on file systems without locks: two at the same instant may both believe that they won.) */
+    dcache_status_t (*swap)(struct object_store *store, struct diag *dg, const char *key, const char *etag,
+                            const void *data, size_t bytes, const atomic_bool *cancel);
     /** Read `bytes` bytes at `offset`; all of them or a failure. `etag` NULL or "" = any; else a changed object is
      * DCACHE_ERR_CORRUPT. A missing object is DCACHE_NOT_FOUND, without a text. */
     dcache_status_t (*get)(struct object_store *store, struct diag *dg, const char *key, const char *etag,

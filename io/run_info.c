@@ -2,6 +2,7 @@
 
 #include "io/json_field.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 
@@ -22,17 +23,19 @@ static void make_printable(char *text)
 static dcache_status_t encode(struct diag *dg, const struct run_info *given, char **text, size_t *bytes)
 {
     struct run_info info = *given;
+    char run[17];
+    snprintf(run, sizeof run, "%016" PRIx64, info.run);
     make_printable(info.job);
     make_printable(info.node_name);
     make_printable(info.transport);
     make_printable(info.transport_reason);
     make_printable(info.store_url);
     json_t *root =
-        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s, s:I}", "format", format_name, "version",
+        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s, s:I, s:s}", "format", format_name, "version",
                   RUN_FORMAT_VERSION, "job", info.job, "world_size", (json_int_t)info.world_size, "node_count",
                   (json_int_t)info.node_count, "node", (json_int_t)info.node, "node_name", info.node_name, "pid",
                   (json_int_t)info.pid, "transport", info.transport, "transport_reason", info.transport_reason,
-                  "store_url", info.store_url, "started", (json_int_t)info.started);
+                  "store_url", info.store_url, "started", (json_int_t)info.started, "run", run);
     return json_field_print(dg, file_name, root, text, bytes);
 }
 
@@ -105,6 +108,8 @@ dcache_status_t run_info_read(struct diag *dg, const struct node_store *store, s
     status = decode_texts(dg, name, root, &found);
     if (status == DCACHE_OK)
         status = decode_numbers(dg, name, root, &found);
+    if (status == DCACHE_OK && json_object_get(root, "run") != NULL) /* older versions wrote none */
+        status = json_field_hex(dg, name, root, "run", &found.run);
     json_decref(root);
     if (status != DCACHE_OK)
         return status;
@@ -114,4 +119,11 @@ dcache_status_t run_info_read(struct diag *dg, const struct node_store *store, s
     make_printable(found.store_url);
     *info = found;
     return DCACHE_OK;
+}
+
+bool run_info_left_by(struct diag *dg, const struct node_store *store, uint64_t run)
+{
+    struct run_info info;
+    struct diag quiet = *dg;
+    return run != 0 && run_info_read(&quiet, store, &info) == DCACHE_OK && info.run == run;
 }

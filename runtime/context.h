@@ -7,6 +7,7 @@
 
 #include "io/object_store.h"
 #include "mpi/replicate.h"
+#include "runtime/claim_keeper.h"
 #include "runtime/copy_threads.h"
 #include "runtime/domains.h"
 #include "runtime/drain_thread.h"
@@ -78,6 +79,9 @@ struct dcache {
     struct object_store
         *objects_quick; /**< rank 0: the same, but not waited for long; for questions that can do without */
     char store_url[OBJECT_URL_MAX];
+    bool guarded;                      /**< this run needs a claim to store anything (runtime/claim_open.c) */
+    struct claim_guard guard;          /**< what this rank's drain shows; copied by the drain thread */
+    struct claim_keeper *claim_keeper; /**< rank 0 */
     struct codec_key *key;      /**< that shards in the object store are encrypted with; NULL when there is none */
     struct drain_thread *drain; /**< on drain ranks, when there is an object store */
 

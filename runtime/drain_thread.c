@@ -37,6 +37,8 @@ struct drain_thread {
     struct drain_item *items; /* one per duty, reused */
     struct codec_settings codec;
     struct retention_rule keep;
+    bool guarded;
+    struct claim_guard guard;
     struct retention_list durable; /* as retention_apply() found it last */
     char job[64];
     char name[64];
@@ -61,6 +63,7 @@ static enum drain_state state_after(dcache_status_t status, bool durable)
     switch (status) {
     case DCACHE_OK:
         return durable ? DRAIN_DURABLE : DRAIN_STORED;
+    case DCACHE_ERR_BUSY: /* another run has taken the name over */
     case DCACHE_ERR_EXISTS:
     case DCACHE_ERR_CORRUPT:
     case DCACHE_ERR_FORMAT:
@@ -107,7 +110,8 @@ static bool work_on(struct drain_thread *t, struct entry *entry, bool was_failin
     pthread_mutex_unlock(&t->lock);
     for (size_t i = 0; i < t->duty_count; i++)
         t->items[i] = (struct drain_item){0, t->duties[i].kind, t->duties[i].rank, slot};
-    struct drain_request request = {t->job, work.set, t->name, t->store, t->items, t->duty_count, &t->codec};
+    struct drain_request request = {t->job,   work.set,      t->name,   t->store,
+                                    t->items, t->duty_count, &t->codec, t->guarded ? &t->guard : NULL};
     t->diag.text[0] = '\0';
     const double start = threads_now();
     dcache_status_t status = drain_step(&t->diag, t->objects, &request, &t->control, &durable);
@@ -168,8 +172,8 @@ static void free_all(struct drain_thread *t)
 
 dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char *name, struct object_store *objects,
                                    const struct node_store *store, const struct codec_settings *codec,
-                                   const struct retention_rule *keep, const struct drain_duty *duties,
-                                   size_t duty_count, struct drain_thread **thread)
+                                   const struct retention_rule *keep, const struct claim_guard *guard,
+                                   const struct drain_duty *duties, size_t duty_count, struct drain_thread **thread)
 {
     struct drain_thread *t = calloc(1, sizeof *t);
 
@@ -186,6 +190,9 @@ dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char 
         memcpy(t->duties, duties, duty_count * sizeof *duties);
     t->duty_count = duty_count;
     t->keep = *keep;
+    t->guarded = guard != NULL;
+    if (guard != NULL)
+        t->guard = *guard;
     t->objects = objects;
     t->store = store;
     t->codec = *codec;

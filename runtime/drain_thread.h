@@ -30,11 +30,13 @@ struct drain_duty {
  * Start. `objects`, `store` and the key in `codec` are borrowed until stop; `duties` is copied.
  * @param name  of this drainer, unique in the job
  * @param keep  which steps the object store keeps: the others are removed when a step has become durable by this thread
+ * @param guard  copied: what this writer is; NULL: nobody else can write this job's steps
  */
 dcache_status_t drain_thread_start(struct diag *dg, const char *job, const char *name, struct object_store *objects,
                                    const struct node_store *store, const struct codec_settings *codec,
-                                   const struct retention_rule *keep, const struct drain_duty *duties,
-                                   size_t duty_count, struct drain_thread **thread) DCACHE_MUST_CHECK;
+                                   const struct retention_rule *keep, const struct claim_guard *guard,
+                                   const struct drain_duty *duties, size_t duty_count,
+                                   struct drain_thread **thread) DCACHE_MUST_CHECK;
 
 /** Drain the step of `set` in ring slot `slot`, which replaces what was submitted for that slot before. */
 void drain_thread_submit(struct drain_thread *thread, const struct shard_set *set, uint32_t slot);

@@ -2,6 +2,7 @@
 #include "io/run_info.h"
 #include "io/threads.h"
 #include "mpi/window.h"
+#include "runtime/claim_open.h"
 #include "runtime/levels.h"
 #include "runtime/progress.h"
 #include "runtime/replication.h"
@@ -313,7 +314,8 @@ static dcache_status_t write_documents(dcache_t *dc, uint32_t *plan_ranks, size_
                             .node_count = dc->world.node_count,
                             .node = dc->world.node,
                             .pid = (long)getpid(),
-                            .started = (int64_t)time(NULL)};
+                            .started = (int64_t)time(NULL),
+                            .run = dc->epoch};
     struct drain_plan plan = {.world_size = (uint32_t)dc->world.size,
                               .drain_every = (uint32_t)dc->options.drain_every,
                               .keep = retention_wanted(dc),
@@ -366,8 +368,8 @@ static dcache_status_t start_drain(dcache_t *dc)
     snprintf(name, sizeof name, "r%d", dc->world.rank);
     const struct codec_settings codec = options_codec(&dc->options, dc->key);
     if (status == DCACHE_OK && duty_count > 0 && dc->objects != NULL)
-        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, &keep, duties,
-                                    duty_count, &dc->drain);
+        status = drain_thread_start(&dc->diag, dc->job, name, dc->objects, &dc->store, &codec, &keep,
+                                    dc->guarded ? &dc->guard : NULL, duties, duty_count, &dc->drain);
 done:
     if (status == DCACHE_OK && dc->drain != NULL)
         limit_drain(dc);
@@ -422,6 +424,8 @@ static dcache_status_t open_all(dcache_t *dc, const char *config_file)
         status = agree(&dc->world, &dc->diag, NULL, reserve_slots(dc));
     if (status == DCACHE_OK)
         status = open_objects(dc, &boot);
+    if (status == DCACHE_OK) /* before this run's own documents take the place of those of the run before */
+        status = claim_open(dc);
     if (status == DCACHE_OK)
         status = agree(&dc->world, &dc->diag, NULL, start_drain(dc));
     if (status == DCACHE_OK)
@@ -439,9 +443,10 @@ static void release(dcache_t *dc)
     drain_thread_stop(dc->drain);
     ssd_thread_stop(dc->ssd_thread);
     object_store_close(dc->objects);
-    object_store_close(dc->objects_quick);
     codec_key_free(dc->key);
     replicate_close(&dc->replicator);
+    claim_keeper_stop(dc->claim_keeper); /* by now all ranks have stopped their drains */
+    object_store_close(dc->objects_quick);
     for (uint32_t k = 0; k < TRANSPORT_SLOTS_MAX; k++)
         stage_release(&dc->ring[k]);
     node_store_close(&dc->store);

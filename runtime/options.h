@@ -42,6 +42,7 @@ struct options {
     int64_t drain_slowdown;              /**< percent of the node's CPU time (0 = no budget) */
     int64_t store_keep_last;             /**< durable steps; 0 = all */
     int64_t store_keep_every;            /**< and multiples of this; 0 = no others */
+    double claim_lease;                  /**< seconds, whole; 0 = no claim */
     int64_t when_full;                   /**< enum when_full: block | skip | replace; default block */
     int64_t store_auth;                  /**< enum object_auth: auto | key | sas | ...; default auto */
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */

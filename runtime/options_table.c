@@ -199,6 +199,16 @@ const struct option options_table[] = {
      .maximum = INT64_MAX,
      .offset = FIELD(store_keep_every),
      .help = "With store_keep_last: keep also the steps whose number is a multiple of this. 0: no others."},
+    {.key = "claim_lease",
+     .type = OPTION_DURATION,
+     .preset = "20s",
+     .maximum = 3600000,
+     .offset = FIELD(claim_lease),
+     .help =
+         "While it is open, a run holds a claim on its job's name in the object store, so that a second run of that "
+         "name is refused, and renews it three times in this time. One whose claim was not renewed for so long "
+         "counts as dead: a relaunch waits for that, at most, when it cannot tell otherwise. At least 1 s; 0: no "
+         "claim is made or heeded, and nothing keeps two runs of one name apart."},
     {.key = "store_auth",
      .type = OPTION_CHOICE,
      .preset = "auto",

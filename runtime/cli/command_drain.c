@@ -3,6 +3,7 @@
 #include "io/threads.h"
 #include "runtime/cli/overview.h"
 #include "runtime/cli/table.h"
+#include "runtime/cli/tool_claim.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -29,7 +30,9 @@ struct drain_run {
     struct codec_settings codec;
     json_t *document; /* array of steps, with --json */
     uint64_t steps;   /* looked at */
-    bool failed;
+    int code;         /* CLI_OK so far, or what it ends with */
+    struct tool_claim claim;
+    bool claimed;
     uint64_t newer_durable; /* of the steps so far, which come newest first */
 };
 
@@ -144,7 +147,8 @@ static dcache_status_t drain_pass(struct drain_run *run, const struct overview_s
                                           .stores = run->overview->stores,
                                           .items = items,
                                           .item_count = collect(run->overview, step, planned_only, items),
-                                          .codec = &run->codec};
+                                          .codec = &run->codec,
+                                          .guard = tool_claim_guard(&run->claim)};
     dcache_status_t status = drain_step(dg, run->overview->remote, &request, &run->control, durable);
     free(items);
     return status;
@@ -210,6 +214,13 @@ static void drain_one(struct drain_run *run, const struct overview_step *step, s
     outcome->durable = outcome->was_durable = step->durable;
     if (step->durable)
         return;
+    if (!run->claimed) /* only now: a job of which nothing is left to be stored may well be running elsewhere */
+        outcome->status = tool_claim_begin(run->overview, run->overview->remote, false, &run->claim);
+    run->claimed = outcome->status == DCACHE_OK;
+    if (!run->claimed) {
+        snprintf(outcome->text, sizeof outcome->text, "%s", run->cli->dg.text);
+        return;
+    }
     snprintf(what, sizeof what, "draining step %" PRIu64 ":", step->set.step);
     watcher_start(&watcher, &run->control, what, step->bytes);
     outcome->status = drain_pass(run, step, true, &outcome->durable);
@@ -281,7 +292,7 @@ static bool handle_step(struct drain_run *run, const struct overview_step *step)
     if (outcome.status == DCACHE_OK)
         return true;
     diag_log(&run->cli->dg, DIAG_ERROR, "step %" PRIu64 ": %s", step->set.step, outcome.text);
-    run->failed = true;
+    run->code = outcome.status == DCACHE_ERR_BUSY ? CLI_BUSY : CLI_BAD;
     return outcome.status == DCACHE_ERR_CORRUPT || outcome.status == DCACHE_ERR_EXISTS ||
            outcome.status == DCACHE_ERR_FORMAT;
 }
@@ -341,7 +352,7 @@ static int drain_all(struct drain_run *run)
         return cli_failed(cli,
                           diag_fail(&cli->dg, DCACHE_NOT_FOUND,
                                     "job %s has no complete shards in the node stores of this host", overview->job));
-    return run->failed ? CLI_BAD : CLI_OK;
+    return run->code;
 }
 
 int command_drain(struct cli *cli)
@@ -372,6 +383,7 @@ int command_drain(struct cli *cli)
                                       run.document)) != CLI_OK)
         code = CLI_BAD;
     json_decref(run.document);
+    tool_claim_end(&run.claim);
     overview_close(&overview);
     return code;
 }

@@ -1,4 +1,5 @@
 /* dcache ls: what there is, one row per attempt at a step. */
+#include "io/claim.h"
 #include "runtime/cli/overview.h"
 #include "runtime/cli/table.h"
 
@@ -11,6 +12,24 @@ static const char *or_unknown(const char *text)
 }
 
 /* --- For people ----------------------------------------------------------------------------------------------------*/
+
+/* Nothing when there is none, or it cannot be read: who needs it will say so. */
+static bool read_claim(const struct overview *overview, struct claim *claim)
+{
+    struct diag quiet = overview->cli->dg;
+    return overview->remote != NULL && !overview->remote_failed &&
+           claim_read(&quiet, overview->remote, overview->job, claim) == DCACHE_OK;
+}
+
+static void print_claim(const struct overview *overview)
+{
+    struct claim claim;
+    char holder[CLAIM_HOLDER_MAX], when[32];
+    if (!read_claim(overview, &claim) || !claim.held)
+        return;
+    const char *state = claim_holder_ended(&claim) ? "left behind by" : "held by";
+    printf("claim: %s %s, renewed %s\n", state, claim_holder_text(&claim, holder), text_time(claim.written, when));
+}
 
 static void print_heading(const struct overview *overview)
 {
@@ -28,6 +47,7 @@ static void print_heading(const struct overview *overview)
     }
     if (overview->remote != NULL)
         printf("object store: %s%s\n", overview->remote_url, overview->remote_failed ? " (cannot be asked)" : "");
+    print_claim(overview);
 }
 
 /* False when memory ran out. */
@@ -105,6 +125,19 @@ static json_t *run_json(const struct overview *overview)
                      "started", (json_int_t)info->started);
 }
 
+static json_t *claim_json(const struct overview *overview)
+{
+    struct claim claim;
+    char run[17];
+    if (!read_claim(overview, &claim))
+        return json_null();
+    snprintf(run, sizeof run, "%016" PRIx64, claim.run);
+    return json_pack("{s:b, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "held", claim.held, "owner",
+                     claim.owner == CLAIM_RUN ? "run" : "tool", "run", run, "host", claim.host, "slurm_job",
+                     claim.slurm, "pid", (json_int_t)claim.pid, "generation", (json_int_t)claim.generation, "written",
+                     (json_int_t)claim.written, "lease_seconds", (json_int_t)claim.lease_s);
+}
+
 static json_t *job_json(const struct overview *overview)
 {
     json_t *steps = json_array();
@@ -114,9 +147,9 @@ static json_t *job_json(const struct overview *overview)
     for (size_t i = 0; i < overview->fault_count; i++)
         json_array_append_new(faults, json_pack("{s:I, s:s}", "step", (json_int_t)overview->faults[i].step, "text",
                                                 overview->faults[i].text));
-    return json_pack("{s:s, s:o, s:s, s:b, s:o, s:o}", "job", overview->job, "run", run_json(overview), "object_store",
-                     overview->remote_url, "object_store_failed", overview->remote_failed, "steps", steps,
-                     "bad_manifests", faults);
+    return json_pack("{s:s, s:o, s:o, s:s, s:b, s:o, s:o}", "job", overview->job, "run", run_json(overview), "claim",
+                     claim_json(overview), "object_store", overview->remote_url, "object_store_failed",
+                     overview->remote_failed, "steps", steps, "bad_manifests", faults);
 }
 
 /* --- The command ---------------------------------------------------------------------------------------------------*/

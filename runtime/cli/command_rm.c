@@ -2,7 +2,7 @@
 #include "io/node_store.h"
 #include "io/retention.h"
 #include "runtime/cli/cli.h"
-#include "runtime/cli/overview.h"
+#include "runtime/cli/tool_claim.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -162,11 +162,19 @@ static int parse_rule(struct cli *cli, struct retention_rule *rule)
     return CLI_OK;
 }
 
-/* Steps that nobody finished may be those that somebody is at work on; of that, only what runs here can be seen. */
-static int lock_here(struct cli *cli, const char *job, struct overview *overview)
+/* Steps that nobody finished may be those that somebody is at work on: here, who holds the locks, or elsewhere, who
+ * holds the job's claim. */
+static int hold_job(struct removing *r, struct overview *overview, struct tool_claim *claim)
 {
-    dcache_status_t status = overview_open(cli, job, true, overview);
-    return status == DCACHE_OK ? CLI_OK : cli_failed(cli, status);
+    dcache_status_t status = overview_open(r->cli, r->job, true, overview);
+    if (status != DCACHE_OK)
+        return cli_failed(r->cli, status);
+    status = tool_claim_begin(overview, r->store, true, claim);
+    if (status == DCACHE_OK)
+        return CLI_OK;
+    int code = cli_failed(r->cli, status);
+    overview_close(overview);
+    return code;
 }
 
 static int prune_unfinished(struct removing *r)
@@ -175,8 +183,9 @@ static int prune_unfinished(struct removing *r)
     struct overview overview;
     uint64_t *steps = NULL;
     size_t count = 0;
+    struct tool_claim claim;
     bool removes = cli->unfinished && !cli->dry_run;
-    int code = removes ? lock_here(cli, r->job, &overview) : CLI_OK;
+    int code = removes ? hold_job(r, &overview, &claim) : CLI_OK;
     if (code != CLI_OK)
         return code;
     dcache_status_t status = retention_find_unfinished(&cli->dg, r->store, r->job, &steps, &count);
@@ -189,8 +198,10 @@ static int prune_unfinished(struct removing *r)
             tell(r, steps[i], "not finished: left alone (--unfinished removes it)", 0);
     }
     free(steps);
-    if (removes)
+    if (removes) {
+        tool_claim_end(&claim);
         overview_close(&overview);
+    }
     return code;
 }
 

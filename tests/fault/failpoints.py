@@ -57,6 +57,8 @@ MATRIX = {
     "drain.shard": ("drain", None, MAY_FAIL),
     "drain.part": ("drain", None, MAY_FAIL),
     "drain.manifest": ("drain", None, MAY_FAIL),
+    "claim.take": ("open", None, MUST_WORK),
+    "claim.release": ("closing", None, MUST_WORK),
     "object_file_write": ("drain", None, MAY_FAIL),
     "object_file_commit": ("drain", None, MAY_FAIL),
     "object_file_read": ("objects", 1, MAY_FAIL),
@@ -87,6 +89,7 @@ MATRIX = {
 
 # Reached only by what no scenario here does: these tests have them fail.
 ELSEWHERE = {
+    "claim.renew": "tests/unit/test_claim.c",
     "reshape.look": "tests/mpi/test_reshape.c",
     "reshape.plan": "tests/mpi/test_reshape.c",
     "reshape.fetch": "tests/mpi/test_reshape.c",
@@ -161,6 +164,8 @@ class Matrix:
         durable = [f"wait {first} 3"]
         if kind == "open":
             return begin + ["close"], ["open"]
+        if kind == "closing":
+            return begin + durable, ["close"]
         if kind in ("restart", "resync"): # which may go on behind the restart
             struck = ["restart"] + ([f"wait {first} 2"] if kind == "resync" else [])
             return begin + durable + ["close", f"sh rm -f {memory}/node-*/own-0-*", "open"], struck

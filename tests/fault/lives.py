@@ -17,7 +17,7 @@ STAGED, REPLICATED, DURABLE = 1, 2, 3
 OK, NOT_FOUND = 0, 1
 COLLECTIVE = ("open", "take", "begin", "wait", "test", "restart", "close")
 NODE_FILES = re.compile(r"(own|replica)-(\d+)-(\d+)\.h5|lock|run\.json|plan\.json|\.(run|plan)\.json\.tmp")
-OBJECTS = re.compile(r"\d+/(shard-\d+\.h5(\.zst)?(\.aes)?|part-[\w.-]+\.json|pack-[\w.-]+|manifest\.json)|(\d+/)?\.dcache~\w+")
+OBJECTS = re.compile(r"\d+/(shard-\d+\.h5(\.zst)?(\.aes)?|part-[\w.-]+\.json|pack-[\w.-]+|manifest\.json)|claim\.json|(\d+/)?\.dcache~\w+")
 
 
 class Attempt:
@@ -264,6 +264,15 @@ class Job:
                 key = os.path.relpath(os.path.join(folder, name), root)
                 if OBJECTS.fullmatch(key) is None or (".dcache~" in key and self.kills == 0):
                     self.fault("leaked", f"object {key}")
+                elif key == "claim.json":
+                    self.judge_claim(os.path.join(folder, name))
+
+    def judge_claim(self, path):
+        """Given back, for the last life ended well."""
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        if '"released"' not in text:
+            self.fault("leaked", f"the claim: {text}")
 
 
 def end_session(process):

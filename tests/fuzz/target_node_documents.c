@@ -1,7 +1,8 @@
 /* mutations: 2000
- * plan.json and run.json of a node store; the first byte says which. */
+ * plan.json and run.json of a node store, and claim.json of an object store; the first byte says which. */
 #include "fuzz.h"
 
+#include "io/claim.h"
 #include "io/drain.h"
 #include "io/run_info.h"
 
@@ -51,10 +52,29 @@ static void read_run(const struct node_store *store)
         fuzz_require(info.node < info.node_count && info.pid >= 0 && info.started >= 0, "numbers are in bounds");
 }
 
+static void read_claim(const uint8_t *data, size_t size)
+{
+    struct diag *dg = fuzz_diag();
+    struct claim claim;
+    char text[CLAIM_HOLDER_MAX];
+    dcache_status_t status = claim_decode(dg, "claim.json", (const char *)data, size, &claim);
+    fuzz_require_text(dg, status);
+    if (status != DCACHE_OK)
+        return;
+    fuzz_require(claim.lease_s >= 1 && claim.lease_s <= CLAIM_LEASE_MAX_S, "a lease is an hour at most");
+    fuzz_require(claim.pid >= 0 && claim.generation >= 1, "numbers are in bounds");
+    for (const char *at = claim_holder_text(&claim, text); *at != '\0'; at++)
+        fuzz_require(*at >= ' ' && *at <= '~', "a holder's text is printable");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return -1;
+    if (data[0] == 'c') {
+        read_claim(data + 1, size - 1);
+        return 0;
+    }
     const struct node_store *store = open_store();
     bool plan = data[0] == 'p';
     put(store, plan ? "plan.json" : "run.json", data + 1, size - 1);

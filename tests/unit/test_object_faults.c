@@ -245,6 +245,27 @@ static void test_lost_answer_is_theirs(void)
     CU_ASSERT(end(&scene) == 3);
 }
 
+/* A swap whose answer is lost is ours or another's, as its identity says. */
+static void test_lost_answer_of_swap(void)
+{
+    static const char refused[] =
+        "HTTP/1.1 412 Precondition Failed\r\n" AZURE "x-ms-error-code: ConditionNotMet\r\nContent-Length: 0\r\n\r\n";
+    const struct reply ours[] = {{REPLY_RESET, ""}, {REPLY_SEND, refused}, {REPLY_SEND, HEAD_OURS}};
+    const struct reply theirs[] = {{REPLY_RESET, ""}, {REPLY_SEND, refused}, {REPLY_SEND, HEAD_THEIRS}};
+    const struct reply gone[] = {{REPLY_SEND, refused}, {REPLY_SEND, MISSING}};
+    struct scene scene = begin(ours, 3, 60, 20);
+    CU_ASSERT(scene.store->ops->swap(scene.store, &dg, "a/key", "\"0x8\"", "text", 4, NULL) == DCACHE_OK);
+    CU_ASSERT(strcasestr(http_server_head(scene.server, 0), "\r\nIf-Match: \"0x8\"\r\n") != NULL);
+    CU_ASSERT(end(&scene) == 3);
+    scene = begin(theirs, 3, 60, 20);
+    CU_ASSERT(scene.store->ops->swap(scene.store, &dg, "a/key", "", "text", 4, NULL) == DCACHE_ERR_EXISTS);
+    CU_ASSERT(strcasestr(http_server_head(scene.server, 0), "\r\nIf-None-Match: *\r\n") != NULL);
+    CU_ASSERT(end(&scene) == 3);
+    scene = begin(gone, 2, 60, 20);
+    CU_ASSERT(scene.store->ops->swap(scene.store, &dg, "a/key", "\"0x8\"", "text", 4, NULL) == DCACHE_ERR_EXISTS);
+    CU_ASSERT(end(&scene) == 2);
+}
+
 /* Put Block List: its answer is lost, the repetition refused, and the object is there: ours. */
 static void test_lost_block_list(void)
 {
@@ -671,6 +692,7 @@ int main(void)
         {"lost answer, ours", test_lost_answer_is_ours},
         {"lost answer, another's", test_lost_answer_is_theirs},
         {"lost answer to Put Block List", test_lost_block_list},
+        {"lost answer of a swap", test_lost_answer_of_swap},
         {"blocks gone", test_blocks_gone},
         {"CRC spoilt on the way", test_crc_spoilt_on_the_way},
         {"CRC stored wrong", test_crc_stored_wrong},

@@ -45,6 +45,7 @@ static const struct sample samples[] = {
     {"when_full", "DCACHE_WHEN_FULL", FIELD(when_full), INTEGER, NULL, WHEN_FULL_BLOCK, "replace", WHEN_FULL_REPLACE},
     {"store_keep_last", "DCACHE_STORE_KEEP_LAST", FIELD(store_keep_last), INTEGER, NULL, 0, "3", 3},
     {"store_keep_every", "DCACHE_STORE_KEEP_EVERY", FIELD(store_keep_every), INTEGER, NULL, 0, "1000", 1000},
+    {"claim_lease", "DCACHE_CLAIM_LEASE", FIELD(claim_lease), SECONDS, NULL, 20, "1m", 60},
     {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 6},
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},

@@ -1,0 +1,405 @@
+#include "io/claim.h"
+
+#include "io/crc64.h"
+#include "io/json_field.h"
+#include "io/threads.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FORMAT_NAME    "dcache-claim"
+#define FORMAT_VERSION 1
+#define BYTES_MAX      (16u << 10)
+#define SWAP_TRIES     5    /* of a change that others came before */
+#define POLL_S         0.25 /* between two looks at a claim that is watched */
+#define REMEDY                                                                                                         \
+    "give this run a name of its own (option job), end the other one, or, if it has ended, try again in %" PRIu32 " s"
+
+/* ---- Processes of this machine ---- */
+
+static size_t read_small(const char *path, char *text, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    size_t bytes = file != NULL ? fread(text, 1, size - 1, file) : 0;
+    text[bytes] = '\0';
+    if (file != NULL)
+        (void)fclose(file); /* read only */
+    return bytes;
+}
+
+/* When a process began, in ticks since the machine did: field 22 of its stat. 0: cannot be told. 1 is none's: what is
+ * left of a process that has ended. */
+static uint64_t process_start(long pid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    if (read_small(path, text, sizeof text) == 0)
+        return 0;
+    const char *at = strrchr(text, ')'); /* its name may have anything in it */
+    if (at == NULL || at[1] != ' ')
+        return 0;
+    if (at[2] == 'Z' || at[2] == 'X')
+        return 1;
+    for (int field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    return at != NULL ? strtoull(at + 1, NULL, 10) : 0;
+}
+
+/* This machine since it began, and in it the numbers that processes have here; 0: cannot be told. */
+static uint64_t machine_mark(void)
+{
+    char boot[64], space[64] = "";
+    size_t length = read_small("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    ssize_t space_length = readlink("/proc/self/ns/pid", space, sizeof space - 1);
+    if (length == 0 || space_length <= 0)
+        return 0;
+    return crc64_update(crc64_update(0, boot, length), space, (size_t)space_length);
+}
+
+/* 32 bits of the machine, and 32 of when the process began there. */
+static uint64_t process_mark(long pid)
+{
+    const uint64_t machine = machine_mark(), start = process_start(pid);
+    return machine == 0 || start == 0 ? 0 : (machine & 0xffffffff00000000u) | (start & 0xffffffffu);
+}
+
+bool claim_holder_ended(const struct claim *claim)
+{
+    const uint64_t machine = machine_mark();
+    if (claim->process == 0 || claim->pid <= 0 || machine == 0 ||
+        ((claim->process ^ machine) & 0xffffffff00000000u) != 0)
+        return false;
+    if (kill((pid_t)claim->pid, 0) != 0 && errno == ESRCH)
+        return true;
+    const uint64_t mark = process_mark(claim->pid); /* 0: another user's, whom /proc hides */
+    return mark != 0 && mark != claim->process;
+}
+
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text < ' ' || *text > '~')
+            *text = '?';
+    }
+}
+
+struct claim claim_self(enum claim_owner owner, uint64_t run, uint32_t lease_s)
+{
+    struct claim me = {.run = run, .owner = owner, .held = true, .pid = (long)getpid(), .lease_s = lease_s};
+    const char *slurm = getenv("SLURM_JOB_ID");
+    if (gethostname(me.host, sizeof me.host - 1) != 0)
+        me.host[0] = '\0';
+    snprintf(me.slurm, sizeof me.slurm, "%s", slurm != NULL ? slurm : "");
+    make_printable(me.host);
+    make_printable(me.slurm);
+    me.process = process_mark(me.pid);
+    return me;
+}
+
+const char *claim_holder_text(const struct claim *claim, char text[CLAIM_HOLDER_MAX])
+{
+    int length = snprintf(text, CLAIM_HOLDER_MAX, "%s on host %s (process %ld",
+                          claim->owner == CLAIM_RUN ? "a run" : "`dcache drain`",
+                          claim->host[0] != '\0' ? claim->host : "?", claim->pid);
+    snprintf(text + length, CLAIM_HOLDER_MAX - (size_t)length, "%s%s)", claim->slurm[0] != '\0' ? ", Slurm job " : "",
+             claim->slurm);
+    return text;
+}
+
+/* ---- The document ---- */
+
+static void claim_key(char key[OBJECT_KEY_MAX], const char *job)
+{
+    snprintf(key, OBJECT_KEY_MAX, "%s/claim.json", job);
+}
+
+dcache_status_t claim_encode(struct diag *dg, const char *job, const struct claim *claim, char **text, size_t *bytes)
+{
+    char run[17], process[17];
+    snprintf(run, sizeof run, "%016" PRIx64, claim->run);
+    snprintf(process, sizeof process, "%016" PRIx64, claim->process);
+    json_t *root =
+        json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I}", "format", FORMAT_NAME,
+                  "version", FORMAT_VERSION, "job", job, "run", run, "generation", (json_int_t)claim->generation,
+                  "renewals", (json_int_t)claim->renewals, "owner", claim->owner == CLAIM_RUN ? "run" : "tool", "state",
+                  claim->held ? "held" : "released", "host", claim->host, "slurm_job", claim->slurm, "pid",
+                  (json_int_t)claim->pid, "process", process, "written", (json_int_t)claim->written, "lease_seconds",
+                  (json_int_t)claim->lease_s);
+    return json_field_print(dg, "claim.json", root, text, bytes);
+}
+
+static dcache_status_t decode_texts(struct diag *dg, const char *name, const json_t *root, struct claim *claim)
+{
+    char owner[8], state[16];
+    dcache_status_t status = json_field_hex(dg, name, root, "run", &claim->run);
+    if (status == DCACHE_OK)
+        status = json_field_hex(dg, name, root, "process", &claim->process);
+    if (status == DCACHE_OK)
+        status = json_field_text(dg, name, root, "host", claim->host, sizeof claim->host);
+    if (status == DCACHE_OK)
+        status = json_field_text(dg, name, root, "slurm_job", claim->slurm, sizeof claim->slurm);
+    if (status == DCACHE_OK)
+        status = json_field_word(dg, name, root, "owner", owner, sizeof owner);
+    if (status == DCACHE_OK)
+        status = json_field_word(dg, name, root, "state", state, sizeof state);
+    if (status != DCACHE_OK)
+        return status;
+    bool run = strcmp(owner, "run") == 0, held = strcmp(state, "held") == 0;
+    if ((!run && strcmp(owner, "tool") != 0) || (!held && strcmp(state, "released") != 0))
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: owner or state is none that there is", name);
+    claim->owner = run ? CLAIM_RUN : CLAIM_TOOL;
+    claim->held = held;
+    make_printable(claim->host);
+    make_printable(claim->slurm);
+    return DCACHE_OK;
+}
+
+static dcache_status_t decode_numbers(struct diag *dg, const char *name, const json_t *root, struct claim *claim)
+{
+    uint64_t pid = 0, written = 0, lease = 0;
+    dcache_status_t status = json_field_number(dg, name, root, "generation", 1, INT64_MAX - 1, &claim->generation);
+    if (status == DCACHE_OK)
+        status = json_field_number(dg, name, root, "renewals", 0, INT64_MAX - 1, &claim->renewals);
+    if (status == DCACHE_OK)
+        status = json_field_number(dg, name, root, "pid", 0, INT32_MAX, &pid);
+    if (status == DCACHE_OK)
+        status = json_field_number(dg, name, root, "written", 0, INT64_MAX, &written);
+    if (status == DCACHE_OK)
+        status = json_field_number(dg, name, root, "lease_seconds", 1, CLAIM_LEASE_MAX_S, &lease);
+    claim->pid = (long)pid;
+    claim->written = (int64_t)written;
+    claim->lease_s = (uint32_t)lease;
+    return status;
+}
+
+dcache_status_t claim_decode(struct diag *dg, const char *name, const char *text, size_t bytes, struct claim *claim)
+{
+    struct claim found = {.run = 0};
+    json_t *root = NULL;
+    dcache_status_t status = json_field_parse(dg, name, text, bytes, FORMAT_NAME, FORMAT_VERSION, &root);
+    if (status != DCACHE_OK)
+        return status;
+    status = decode_texts(dg, name, root, &found);
+    if (status == DCACHE_OK)
+        status = decode_numbers(dg, name, root, &found);
+    json_decref(root);
+    if (status == DCACHE_OK)
+        *claim = found;
+    return status;
+}
+
+/* Read it and its etag, which is "" when there is none. One that is changed while it is read is read again. */
+static dcache_status_t read_with_etag(struct diag *dg, struct object_store *store, const char *job, struct claim *claim,
+                                      struct object_info *info)
+{
+    char key[OBJECT_KEY_MAX], text[BYTES_MAX + 1];
+    dcache_status_t status = DCACHE_OK;
+    claim_key(key, job);
+    for (int i = 0; i < SWAP_TRIES; i++) {
+        struct object_info after;
+        memset(info, 0, sizeof *info);
+        status = store->ops->head(store, dg, key, info);
+        if (status != DCACHE_OK)
+            return status;
+        if (info->bytes > BYTES_MAX)
+            return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s has %" PRIu64 " bytes, more than it can have", key,
+                             info->bytes);
+        status = store->ops->get(store, dg, key, info->etag, 0, text, (size_t)info->bytes);
+        if (status == DCACHE_OK)
+            return claim_decode(dg, key, text, (size_t)info->bytes, claim);
+        if (status != DCACHE_ERR_CORRUPT && status != DCACHE_NOT_FOUND)
+            return status;
+        dcache_status_t again = store->ops->head(store, dg, key, &after);
+        if (again == DCACHE_OK && strcmp(after.etag, info->etag) == 0)
+            return status; /* not changed: it is spoilt */
+    }
+    return status;
+}
+
+dcache_status_t claim_read(struct diag *dg, struct object_store *store, const char *job, struct claim *claim)
+{
+    struct object_info info;
+    return read_with_etag(dg, store, job, claim, &info);
+}
+
+static dcache_status_t write_claim(struct diag *dg, struct object_store *store, const char *job, struct claim claim,
+                                   const char *etag, const atomic_bool *cancel)
+{
+    char key[OBJECT_KEY_MAX], *text = NULL;
+    size_t bytes = 0;
+    claim_key(key, job);
+    claim.written = (int64_t)time(NULL);
+    dcache_status_t status = claim_encode(dg, job, &claim, &text, &bytes);
+    if (status == DCACHE_OK)
+        status = store->ops->swap(store, dg, key, etag, text, bytes, cancel);
+    free(text);
+    return status;
+}
+
+/* ---- Taking it ---- */
+
+static bool is_ours(const struct claim *claim, const struct claim *me)
+{
+    return claim->owner == me->owner && (me->owner == CLAIM_TOOL || claim->run == me->run);
+}
+
+/* Note what is there now. True: it is nobody's, for nothing has changed for as long as its lease is. */
+static bool watch_expired(struct claim_watch *watch, const char *etag, uint32_t lease_s)
+{
+    const double now = threads_now();
+    if (!watch->seen || strcmp(watch->etag, etag) != 0) {
+        watch->is_alive = watch->seen;
+        watch->seen = true;
+        watch->since = now;
+        snprintf(watch->etag, sizeof watch->etag, "%s", etag);
+    }
+    return now - watch->since > (double)lease_s;
+}
+
+/* May `me` take what is there, without waiting for anything? */
+static bool is_free(const struct claim *there, const struct claim *me, uint64_t ended)
+{
+    if (!there->held || is_ours(there, me) || (ended != 0 && there->run == ended))
+        return true;
+    return (there->owner == CLAIM_TOOL && me->owner == CLAIM_RUN) || claim_holder_ended(there);
+}
+
+static dcache_status_t say_busy(struct diag *dg, const char *job, const struct claim *there)
+{
+    char holder[CLAIM_HOLDER_MAX];
+    return diag_fail(dg, DCACHE_ERR_BUSY, "the name %s is in use in this object store by %s: " REMEDY, job,
+                     claim_holder_text(there, holder), there->lease_s);
+}
+
+dcache_status_t claim_try(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
+                          uint64_t ended, struct claim_watch *watch, struct claim *holder)
+{
+    struct claim there = {.run = 0}, mine = *me;
+    struct object_info info;
+    dcache_status_t status = read_with_etag(dg, store, job, &there, &info);
+    if (status == DCACHE_ERR_CORRUPT && info.etag[0] != '\0') { /* a holder that is not known: it would renew it */
+        diag_log(dg, DIAG_WARNING, "the job's claim cannot be read and will be replaced: %s", dg->text);
+        there = (struct claim){.held = true, .lease_s = me->lease_s};
+    } else if (status == DCACHE_NOT_FOUND) {
+        info.etag[0] = '\0';
+    } else if (status != DCACHE_OK) {
+        return status;
+    }
+    bool joins = me->owner == CLAIM_TOOL && there.held && is_ours(&there, me);
+    bool expired = there.held && watch_expired(watch, info.etag, there.lease_s);
+    if (there.held && !expired && !is_free(&there, me, ended)) {
+        if (holder != NULL)
+            *holder = there;
+        return say_busy(dg, job, &there);
+    }
+    mine.generation = there.generation + !joins;
+    mine.renewals = joins ? there.renewals + 1 : 0;
+    status = diag_failpoint(dg, "claim.take");
+    if (status == DCACHE_OK)
+        status = write_claim(dg, store, job, mine, info.etag, NULL);
+    if (status != DCACHE_ERR_EXISTS)
+        return status;
+    if (holder != NULL)
+        *holder = there;
+    return diag_fail(dg, DCACHE_ERR_BUSY, "the name %s is being taken by another process", job);
+}
+
+dcache_status_t claim_take(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
+                           uint64_t ended)
+{
+    struct claim_watch watch;
+    struct claim holder = {.run = 0};
+    bool told = false;
+    memset(&watch, 0, sizeof watch);
+    for (;;) {
+        dcache_status_t status = claim_try(dg, store, job, me, ended, &watch, &holder);
+        if (status != DCACHE_ERR_BUSY || watch.is_alive)
+            return status;
+        if (!told && holder.lease_s > 1)
+            diag_log(dg, DIAG_WARNING, "%s; waiting for at most that long to see whether it lives", dg->text);
+        told = true;
+        const struct timespec until = threads_deadline(POLL_S);
+        (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    }
+}
+
+/* ---- Keeping it, and giving it back ---- */
+
+static dcache_status_t say_lost(struct diag *dg, const char *job, const struct claim *there)
+{
+    char holder[CLAIM_HOLDER_MAX];
+    return diag_fail(dg, DCACHE_ERR_BUSY,
+                     "the name %s was taken over by %s, so this one stores nothing any more: end it", job,
+                     claim_holder_text(there, holder));
+}
+
+/* Write it as ours, held or not. DCACHE_ERR_BUSY: it is another's. */
+static dcache_status_t update(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
+                              bool held, const atomic_bool *cancel)
+{
+    dcache_status_t status = DCACHE_ERR_EXISTS;
+    for (int i = 0; status == DCACHE_ERR_EXISTS && i < SWAP_TRIES; i++) {
+        struct claim there = {.run = 0}, mine = *me;
+        struct object_info info;
+        status = read_with_etag(dg, store, job, &there, &info);
+        bool gone = status == DCACHE_NOT_FOUND;
+        if (gone)
+            info.etag[0] = '\0';
+        else if (status != DCACHE_OK)
+            return status;
+        if (!gone && !is_ours(&there, me))
+            return say_lost(dg, job, &there);
+        if (gone && !held)
+            return DCACHE_OK;
+        mine.generation = gone ? 1 : there.generation;
+        mine.renewals = there.renewals + 1;
+        mine.held = held;
+        status = write_claim(dg, store, job, mine, info.etag, cancel);
+    }
+    return status;
+}
+
+dcache_status_t claim_renew(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
+                            const atomic_bool *cancel)
+{
+    dcache_status_t status = diag_failpoint(dg, "claim.renew");
+    return status == DCACHE_OK ? update(dg, store, job, me, true, cancel) : status;
+}
+
+dcache_status_t claim_release(struct diag *dg, struct object_store *store, const char *job, const struct claim *me)
+{
+    dcache_status_t status = diag_failpoint(dg, "claim.release");
+    if (status == DCACHE_OK)
+        status = update(dg, store, job, me, false, NULL);
+    return status == DCACHE_ERR_BUSY ? DCACHE_OK : status;
+}
+
+/* ---- The fence ---- */
+
+dcache_status_t claim_check(struct diag *dg, struct object_store *store, const char *job, struct claim_guard *guard)
+{
+    struct claim there = {.run = 0};
+    if (guard == NULL)
+        return DCACHE_OK;
+    dcache_status_t status = claim_read(dg, store, job, &there);
+    if (status == DCACHE_NOT_FOUND)
+        return diag_fail(dg, DCACHE_ERR_STORE, "the claim of the name %s is not in the object store yet", job);
+    if (status == DCACHE_ERR_CORRUPT) /* the keeper sees to it */
+        return diag_fail(dg, DCACHE_ERR_STORE, "the claim of the name %s cannot be read", job);
+    if (status != DCACHE_OK)
+        return status;
+    if (is_ours(&there, &guard->me)) {
+        guard->held = true;
+        return DCACHE_OK;
+    }
+    if (guard->held)
+        return say_lost(dg, job, &there);
+    (void)say_busy(dg, job, &there);
+    return DCACHE_ERR_STORE;
+}
