@@ -319,6 +319,8 @@ static dcache_status_t add_identity(struct diag *dg, struct object_credentials *
          "printable, without blanks"},
         {"AZURE_FEDERATED_TOKEN_FILE", credentials->token_file, sizeof credentials->token_file, is_any, "a file"},
         {"AZURE_STORAGE_AUTH_TOKEN_FILE", credentials->bearer_file, sizeof credentials->bearer_file, is_any, "a file"},
+        {"AZURE_STORAGE_AUTH_TOKEN_COMMAND", credentials->bearer_command, sizeof credentials->bearer_command, is_any,
+         "a command"},
         {"AZURE_AUTHORITY_HOST", credentials->authority, sizeof credentials->authority, is_token_host,
          "https:// and a host"},
         {"AZURE_POD_IDENTITY_AUTHORITY_HOST", credentials->metadata, sizeof credentials->metadata, is_token_host,

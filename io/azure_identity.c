@@ -1,6 +1,7 @@
 #include "io/azure_identity.h"
 
 #include "io/azure_method.h"
+#include "io/command.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +28,9 @@
 #define RENEW_AGAIN_S     30.0  /* after a renewal that failed */
 #define FILE_AGAIN_S      30.0  /* whoever writes the file knows when its token expires: we only look often */
 #define FILE_LASTS_S      300.0 /* while the file cannot be read */
+
+#define PRINTED_AGAIN_S 300.0 /* of a command that prints a token and does not say how long it lasts */
+#define PRINTED_LASTS_S 900.0
 
 struct azure_identity {
     struct http_client *http;
@@ -214,6 +218,13 @@ static double lifetime_of(const json_t *answer)
     return seconds > 0 && seconds < 1e7 ? seconds : 0;
 }
 
+static void take_token(struct azure_identity *identity, const char *token, double lifetime)
+{
+    snprintf(identity->token, sizeof identity->token, "%s", token);
+    identity->expires_at = now_s() + lifetime;
+    identity->renew_at = identity->expires_at - fmin(RENEW_AHEAD_S, lifetime / 2);
+}
+
 static dcache_status_t take_answer(struct azure_identity *identity, struct diag *dg, const struct http_sink *sink,
                                    const char *from)
 {
@@ -221,11 +232,8 @@ static dcache_status_t take_answer(struct azure_identity *identity, struct diag 
     const char *token = json_string_value(json_object_get(answer, "access_token"));
     double lifetime = lifetime_of(answer);
     bool good = token != NULL && is_token(token) && lifetime > 0;
-    if (good) {
-        snprintf(identity->token, sizeof identity->token, "%s", token);
-        identity->expires_at = now_s() + lifetime;
-        identity->renew_at = identity->expires_at - fmin(RENEW_AHEAD_S, lifetime / 2);
-    }
+    if (good)
+        take_token(identity, token, lifetime);
     json_decref(answer);
     return good ? DCACHE_OK : diag_fail(dg, DCACHE_ERR_STORE, "%s answers with no token", from);
 }
@@ -261,12 +269,63 @@ static dcache_status_t fetch_from_file(struct azure_identity *identity, struct d
     return status;
 }
 
+/* Seconds that are left of what a command has printed: "expires_in", or "expires_on", a date in seconds since 1970. */
+static double printed_lifetime_of(const json_t *answer)
+{
+    const json_t *field = json_object_get(answer, "expires_on");
+    double date = json_is_string(field) ? strtod(json_string_value(field), NULL) : json_number_value(field);
+    if (field == NULL)
+        return lifetime_of(answer);
+    double seconds = date - (double)time(NULL);
+    return seconds > 0 && seconds < 1e7 ? seconds : 0;
+}
+
+/* A token and nothing else, or an object as `az account get-access-token` and token services print it. */
+static bool take_printed(struct azure_identity *identity, const char *text, size_t length)
+{
+    if (is_token(text) && text[0] != '{') {
+        take_token(identity, text, PRINTED_LASTS_S);
+        identity->renew_at = now_s() + PRINTED_AGAIN_S;
+        return true;
+    }
+    json_t *answer = json_loadb(text, length, 0, NULL);
+    const char *token = json_string_value(json_object_get(answer, "accessToken"));
+    if (token == NULL)
+        token = json_string_value(json_object_get(answer, "access_token"));
+    double lifetime = printed_lifetime_of(answer);
+    bool good = token != NULL && is_token(token) && lifetime > 0;
+    if (good)
+        take_token(identity, token, lifetime);
+    json_decref(answer);
+    return good;
+}
+
+/* The lock is held. */
+static dcache_status_t fetch_from_command(struct azure_identity *identity, struct diag *dg, const atomic_bool *cancel,
+                                          const atomic_bool *stop)
+{
+    static const char variable[] = "AZURE_STORAGE_AUTH_TOKEN_COMMAND";
+    const struct command command = {variable, identity->who.bearer_command, identity->timeout_s, cancel, stop};
+    char text[ASSERTION_MAX];
+    size_t length = 0;
+    dcache_status_t status = command_run(dg, &command, text, sizeof text, &length);
+    if (status == DCACHE_OK && !take_printed(identity, text, length))
+        status = diag_fail(dg, DCACHE_ERR_PERMISSION,
+                           "%s prints no token that can be sent and has not expired: it is to print the token, or JSON "
+                           "with accessToken and expires_on, as `az account get-access-token` does",
+                           variable);
+    OPENSSL_cleanse(text, sizeof text);
+    return status == DCACHE_ERR_OPTION ? DCACHE_ERR_PERMISSION : status;
+}
+
 /* The lock is held. */
 static dcache_status_t fetch(struct azure_identity *identity, struct diag *dg, const atomic_bool *cancel,
                              const atomic_bool *stop)
 {
     if (identity->who.auth == OBJECT_AUTH_TOKEN_FILE)
         return fetch_from_file(identity, dg);
+    if (identity->who.auth == OBJECT_AUTH_TOKEN_COMMAND)
+        return fetch_from_command(identity, dg, cancel, stop);
     const struct object_credentials *who = &identity->who;
     const char *from = who->auth == OBJECT_AUTH_MANAGED_IDENTITY ? who->metadata : who->authority;
     struct http_sink sink = {.limit = ANSWER_BYTES_MAX};

@@ -1,6 +1,7 @@
 /**
- * Access tokens for Azure Blob: of a service principal, a workload identity or a managed identity, or from a file. Kept
- * until shortly before they expire, renewed ahead of that, and by any thread. No text has a token or a secret in it.
+ * Access tokens for Azure Blob: of a service principal, a workload identity or a managed identity, or from a file or a
+ * command. Kept until shortly before they expire, renewed ahead of that, and by any thread. No text has a token or a
+ * secret in it.
  */
 #ifndef DCACHE_IO_AZURE_IDENTITY_H
 #define DCACHE_IO_AZURE_IDENTITY_H

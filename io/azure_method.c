@@ -8,8 +8,14 @@
 
 const char *azure_method_name(enum object_auth auth)
 {
-    static const char *const names[OBJECT_AUTHS] = {
-        "auto", "key", "sas", "service-principal", "workload-identity", "token-file", "managed-identity"};
+    static const char *const names[OBJECT_AUTHS] = {"auto",
+                                                    "key",
+                                                    "sas",
+                                                    "service-principal",
+                                                    "workload-identity",
+                                                    "token-file",
+                                                    "token-command",
+                                                    "managed-identity"};
     return auth < OBJECT_AUTHS ? names[auth] : "?";
 }
 
@@ -40,6 +46,10 @@ const char *azure_method_missing(enum object_auth auth, bool is_https, const str
     case OBJECT_AUTH_TOKEN_FILE:
         if (!has(credentials->bearer_file))
             return "there is no token file: set AZURE_STORAGE_AUTH_TOKEN_FILE";
+        return is_https ? NULL : PLAIN_HTTP;
+    case OBJECT_AUTH_TOKEN_COMMAND:
+        if (!has(credentials->bearer_command))
+            return "there is no command for a token: set AZURE_STORAGE_AUTH_TOKEN_COMMAND";
         return is_https ? NULL : PLAIN_HTTP;
     case OBJECT_AUTH_MANAGED_IDENTITY:
         return is_https ? NULL : PLAIN_HTTP;

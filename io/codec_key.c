@@ -1,5 +1,6 @@
 #include "io/codec_key.h"
 
+#include "io/command.h"
 #include "io/threads.h"
 
 #include <errno.h>
@@ -7,12 +8,9 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define TEXT_MAX   256u
@@ -151,75 +149,10 @@ static dcache_status_t read_key_file(struct diag *dg, const char *path, char tex
     return status;
 }
 
-/* /bin/sh -c COMMAND with its standard output at `output`; in a group of its own, so that all of it can be ended. */
-static int start_command(const char *command, int output, pid_t *process)
+static dcache_status_t read_key_command(struct diag *dg, const char *line, char text[TEXT_MAX], size_t *length)
 {
-    char shell[] = "sh";
-    char flag[] = "-c";
-    char copy[4096];
-    char *arguments[] = {shell, flag, copy, NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    snprintf(copy, sizeof copy, "%s", command);
-    int code = posix_spawn_file_actions_init(&actions);
-    if (code != 0)
-        return code;
-    code = posix_spawnattr_init(&attributes);
-    if (code == 0) {
-        (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-        (void)posix_spawnattr_setpgroup(&attributes, 0);
-        code = posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-        if (code == 0)
-            code = posix_spawn(process, "/bin/sh", &actions, &attributes, arguments, environ);
-        (void)posix_spawnattr_destroy(&attributes);
-    }
-    (void)posix_spawn_file_actions_destroy(&actions);
-    return code;
-}
-
-/* Its exit status, or -1. One that goes on when it has said all, or hangs, is killed. */
-static int end_command(pid_t process, double deadline)
-{
-    const struct timespec nap = {.tv_nsec = 5000000};
-    int outcome = 0;
-    bool killed = false;
-    for (;;) {
-        pid_t ended = waitpid(process, &outcome, killed ? 0 : WNOHANG);
-        if (ended == process)
-            return WIFEXITED(outcome) ? WEXITSTATUS(outcome) : -1;
-        if (ended < 0 && errno != EINTR)
-            return -1;
-        if (!killed && threads_now() >= deadline) {
-            (void)kill(-process, SIGKILL);
-            killed = true;
-        }
-        if (!killed)
-            (void)nanosleep(&nap, NULL);
-    }
-}
-
-static dcache_status_t read_key_command(struct diag *dg, const char *command, char text[TEXT_MAX], size_t *length)
-{
-    int ends[2];
-    pid_t process = 0;
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return diag_fail_errno(dg, errno, "cannot make a pipe for encrypt_key_command");
-    int code = start_command(command, ends[1], &process);
-    (void)close(ends[1]);
-    if (code != 0) {
-        (void)close(ends[0]);
-        return diag_fail_errno(dg, code, "cannot start encrypt_key_command");
-    }
-    const double deadline = threads_now() + COMMAND_S;
-    ssize_t got = read_until_end(ends[0], text, TEXT_MAX, deadline);
-    (void)close(ends[0]);
-    int outcome = end_command(process, got >= 0 ? deadline : 0);
-    if (got < 0)
-        return diag_fail(dg, DCACHE_ERR_OPTION, "encrypt_key_command did not end within %.0f s", COMMAND_S);
-    *length = (size_t)got;
-    if (outcome != 0)
-        return diag_fail(dg, DCACHE_ERR_OPTION, "encrypt_key_command failed (exit status %d)", outcome);
-    return DCACHE_OK;
+    const struct command command = {.name = "encrypt_key_command", .line = line, .seconds = COMMAND_S};
+    return command_run(dg, &command, text, TEXT_MAX, length);
 }
 
 dcache_status_t codec_key_load(struct diag *dg, const char *file, const char *command, struct codec_key **key)

@@ -31,7 +31,8 @@ enum object_auth {
     OBJECT_AUTH_SAS,
     OBJECT_AUTH_SERVICE_PRINCIPAL,
     OBJECT_AUTH_WORKLOAD_IDENTITY,
-    OBJECT_AUTH_TOKEN_FILE, /**< a bearer token that others keep fresh in a file */
+    OBJECT_AUTH_TOKEN_FILE,    /**< a bearer token that others keep fresh in a file */
+    OBJECT_AUTH_TOKEN_COMMAND, /**< a bearer token that a command prints */
     OBJECT_AUTH_MANAGED_IDENTITY,
     OBJECT_AUTHS
 };
@@ -42,15 +43,16 @@ struct object_credentials {
     enum object_auth auth; /**< the way that is taken; AUTO: as if KEY were meant */
     char endpoint[512];    /**< "" = from the URL */
     char account[128];
-    char key[256];         /**< Shared Key, base64 */
-    char sas[1536];        /**< shared access signature (account, service or user delegation), without the '?' */
-    char tenant[128];      /**< of a service principal or workload identity */
-    char client[128];      /**< application; of a managed identity: the user-assigned one */
-    char secret[256];      /**< of a service principal */
-    char token_file[512];  /**< of a workload identity: a file that is read anew for each token */
-    char bearer_file[512]; /**< of TOKEN_FILE: the file that has the token itself */
-    char authority[256];   /**< https://host that gives tokens */
-    char metadata[256];    /**< http://host of the instance metadata service */
+    char key[256];             /**< Shared Key, base64 */
+    char sas[1536];            /**< shared access signature (account, service or user delegation), without the '?' */
+    char tenant[128];          /**< of a service principal or workload identity */
+    char client[128];          /**< application; of a managed identity: the user-assigned one */
+    char secret[256];          /**< of a service principal */
+    char token_file[512];      /**< of a workload identity: a file that is read anew for each token */
+    char bearer_file[512];     /**< of TOKEN_FILE: the file that has the token itself */
+    char bearer_command[1024]; /**< of TOKEN_COMMAND: for /bin/sh -c */
+    char authority[256];       /**< https://host that gives tokens */
+    char metadata[256];        /**< http://host of the instance metadata service */
 };
 
 /** How to put: retries and their end. Plain data. */
@@ -150,7 +152,7 @@ struct object_store {
  * AZURE_STORAGE_CONNECTION_STRING (with AccountKey or SharedAccessSignature), else AZURE_STORAGE_ACCOUNT,
  * AZURE_STORAGE_BLOB_ENDPOINT and AZURE_STORAGE_KEY, AZURE_STORAGE_ACCESS_KEY or AZURE_STORAGE_SAS_TOKEN;
  * AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, AZURE_STORAGE_AUTH_TOKEN_FILE,
- * AZURE_AUTHORITY_HOST and AZURE_POD_IDENTITY_AUTHORITY_HOST.
+ * AZURE_STORAGE_AUTH_TOKEN_COMMAND, AZURE_AUTHORITY_HOST and AZURE_POD_IDENTITY_AUTHORITY_HOST.
  *
  * URLs: `file:///absolute/dir`, `file://relative/dir` (to the working directory),
  * `https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`, `http://127.0.0.1:PORT/ACCOUNT/CONTAINER[/PREFIX]` (path

@@ -11,7 +11,8 @@ static const char *const yes_choices[] = {"no", "yes", NULL};
 static const char *const when_full_choices[] = {"block", "skip", "replace", NULL};
 static const char *const compress_choices[] = {"none", "auto", "always", NULL};
 static const char *const auth_choices[] = {
-    "auto", "key", "sas", "service-principal", "workload-identity", "token-file", "managed-identity", NULL};
+    "auto", "key", "sas", "service-principal", "workload-identity", "token-file", "token-command", "managed-identity",
+    NULL};
 static const char *const log_choices[] = {"error", "warning", "info", "debug", NULL};
 
 const struct option options_table[] = {

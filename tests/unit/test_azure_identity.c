@@ -35,6 +35,7 @@ static struct scene begin(const struct reply *script, size_t count, enum object_
     snprintf(who->secret, sizeof who->secret, "%s", SECRET "~&=1");
     snprintf(who->token_file, sizeof who->token_file, "%s/federated", unit_scratch());
     memcpy(who->bearer_file, who->token_file, sizeof who->bearer_file);
+    snprintf(who->bearer_command, sizeof who->bearer_command, "cat '%s'", who->token_file);
     snprintf(who->authority, sizeof who->authority, "http://127.0.0.1:%d", http_server_port(scene.server));
     memcpy(who->metadata, who->authority, sizeof who->metadata);
     CU_ASSERT_FATAL(http_client_open(&dg, &scene.http) == DCACHE_OK);
@@ -177,6 +178,59 @@ static void test_token_file(void)
     CU_ASSERT(end(&scene) == 0);
 }
 
+/* A command prints the token, or JSON that says how long it lasts. */
+static void test_token_command(void)
+{
+    static const struct reply script[] = {{REPLY_STALL, ""}};
+    static const char *const bad[] = {SECRET " two", "{\"accessToken\": \"" SECRET "\"}",
+                                      "{\"accessToken\": \"" SECRET "\", \"expires_on\": 1000}",
+                                      "{\"accessToken\": \"" SECRET "\\n\", \"expires_in\": 100}"};
+    static const char *const good[] = {"{\"accessToken\": \"" SECRET ".a\", \"expires_on\": %ld}\n",
+                                       "{\"accessToken\": \"" SECRET ".a\", \"expires_on\": \"%ld\"}",
+                                       "{\"access_token\": \"" SECRET ".a\", \"expires_in\": 3600, \"x\": %ld}",
+                                       SECRET ".a\n"};
+    char printed[300];
+    struct scene scene = begin(script, 1, OBJECT_AUTH_TOKEN_COMMAND);
+    unlink(scene.who.token_file);
+    CU_ASSERT(ask(&scene) == DCACHE_ERR_PERMISSION);
+    CU_ASSERT(strstr(dg.text, "AZURE_STORAGE_AUTH_TOKEN_COMMAND failed (exit status 1); it said: cat: ") != NULL);
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        write_federated(bad[i]);
+        CU_ASSERT(ask(&scene) == DCACHE_ERR_PERMISSION && token[0] == '\0' && strstr(dg.text, SECRET) == NULL);
+    }
+    for (size_t i = 0; i < UNIT_COUNT(good); i++) {
+        snprintf(printed, sizeof printed, good[i], (long)time(NULL) + 3600);
+        write_federated(printed);
+        azure_identity_forget(scene.identity);
+        CU_ASSERT(ask(&scene) == DCACHE_OK);
+        CU_ASSERT_STRING_EQUAL(token, SECRET ".a");
+    }
+    write_federated("other");
+    CU_ASSERT(ask(&scene) == DCACHE_OK); /* not asked for before it is due */
+    CU_ASSERT_STRING_EQUAL(token, SECRET ".a");
+    CU_ASSERT(end(&scene) == 0);
+}
+
+/* Renewed ahead of its end, here at half of its life; what fails then is tried again, and the token goes on. */
+static void test_token_command_renewal(void)
+{
+    static const struct reply script[] = {{REPLY_STALL, ""}};
+    struct scene scene = begin(script, 1, OBJECT_AUTH_TOKEN_COMMAND);
+    write_federated("{\"access_token\": \"lasting\", \"expires_in\": 60}");
+    CU_ASSERT(ask(&scene) == DCACHE_OK);
+    write_federated("{\"access_token\": \"brief\", \"expires_in\": 1}");
+    azure_identity_forget(scene.identity);
+    CU_ASSERT(ask(&scene) == DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(token, "brief");
+    write_federated("{\"access_token\": \"new\", \"expires_in\": 3600}");
+    do { /* until it is due; the test's timeout ends it */
+        usleep(20000);
+        CU_ASSERT(ask(&scene) == DCACHE_OK);
+    } while (strcmp(token, "brief") == 0);
+    CU_ASSERT_STRING_EQUAL(token, "new");
+    CU_ASSERT(end(&scene) == 0);
+}
+
 /* A token that cannot be renewed yet is used as long as it lasts. */
 static void test_renewal_fails(void)
 {
@@ -269,6 +323,7 @@ static void test_only_https(void)
     for (; who.auth <= OBJECT_AUTH_MANAGED_IDENTITY; who.auth++) {
         snprintf(who.token_file, sizeof who.token_file, "/f");
         snprintf(who.bearer_file, sizeof who.bearer_file, "/f");
+        snprintf(who.bearer_command, sizeof who.bearer_command, "false");
         CU_ASSERT(object_store_open(&dg, "http://127.0.0.1:1/acc1/con", &who, &policy, &store) == DCACHE_ERR_OPTION);
         CU_ASSERT(store == NULL && strstr(dg.text, "https://") != NULL);
         CU_ASSERT(object_store_open(&dg, "https://127.0.0.1:1/acc1/con", &who, &policy, &store) == DCACHE_OK);
@@ -298,6 +353,8 @@ int main(void)
         {"service principal", test_service_principal},
         {"workload identity", test_workload_identity},
         {"a token in a file", test_token_file},
+        {"a token from a command", test_token_command},
+        {"a token from a command is renewed", test_token_command_renewal},
         {"a renewal fails", test_renewal_fails},
         {"bad answers", test_bad_answers},
         {"threads share one token", test_threads_share_one},

@@ -41,6 +41,7 @@ static void clear_environment(void)
                                         "AZURE_CLIENT_SECRET",
                                         "AZURE_FEDERATED_TOKEN_FILE",
                                         "AZURE_STORAGE_AUTH_TOKEN_FILE",
+                                        "AZURE_STORAGE_AUTH_TOKEN_COMMAND",
                                         "AZURE_AUTHORITY_HOST",
                                         "AZURE_POD_IDENTITY_AUTHORITY_HOST"};
     for (size_t i = 0; i < UNIT_COUNT(names); i++)

@@ -46,7 +46,7 @@ static const struct sample samples[] = {
     {"store_keep_last", "DCACHE_STORE_KEEP_LAST", FIELD(store_keep_last), INTEGER, NULL, 0, "3", 3},
     {"store_keep_every", "DCACHE_STORE_KEEP_EVERY", FIELD(store_keep_every), INTEGER, NULL, 0, "1000", 1000},
     {"claim_lease", "DCACHE_CLAIM_LEASE", FIELD(claim_lease), SECONDS, NULL, 20, "1m", 60},
-    {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 6},
+    {"store_auth", "DCACHE_STORE_AUTH", FIELD(store_auth), INTEGER, NULL, 0, "managed-identity", 7},
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},
     {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
