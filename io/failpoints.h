@@ -46,6 +46,7 @@ enum failpoint_action {
     X("replicate.put", FAILPOINT_STEP)         /* mark, chunk or header goes to the host */                            \
     X("replicate.flush", FAILPOINT_STEP)       /* ... and must have arrived */                                         \
     X("transport.attach", FAILPOINT_STEP)      /* two-sided: memory for replicas is exposed */                         \
+    X("transport.receive", FAILPOINT_ERROR)    /* two-sided: what guests send is about to be received: it is not yet */ \
     X("restart.survey", FAILPOINT_STEP)        /* a node's stores are listed */                                        \
     X("restart.assemble", FAILPOINT_STEP)      /* a rank is about to put its shard together */                         \
     X("restart.header", FAILPOINT_STEP)        /* all of it is there, its header is not */                             \

@@ -59,6 +59,7 @@ struct two_sided {
     int64_t flush_answer;
     MPI_Request flush_receive;
     dcache_status_t failed; /* of MPI inside progress(); told by the next flush */
+    struct diag diag;       /* where there is no caller who wants to know: progress() */
 };
 
 static void note_failure(struct two_sided *self, int code)
@@ -169,6 +170,8 @@ static void two_sided_progress(struct transport *transport)
             receiving->guest = NULL;
         }
     }
+    if (diag_failpoint(&self->diag, "transport.receive") != DCACHE_OK)
+        return; /* it stays on the way */
     for (uint32_t g = 0; g < self->guest_count; g++)
         serve_guest(self, &self->guests[g]);
 }
@@ -328,6 +331,7 @@ dcache_status_t transport_two_sided_create(struct diag *dg, const struct world *
     }
     self->base.ops = &two_sided_ops;
     self->base.world = world;
+    self->diag = *dg;
     self->guests = guests;
     self->guest_count = hosted_count;
     self->flush_receive = MPI_REQUEST_NULL;

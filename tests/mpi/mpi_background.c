@@ -117,6 +117,35 @@ static void test_wait(void)
     run_end(&run);
 }
 
+/* Messages that stay on the way: nobody says REPLICATED before the host has all of them. */
+static void test_on_the_way(void)
+{
+#ifdef DCACHE_FAILPOINTS
+    struct run run;
+    int threads = MPI_THREAD_SINGLE;
+
+    MPI_Query_thread(&threads);
+    if (threads == MPI_THREAD_MULTIPLE) /* a progress thread may be faster than this */
+        return;
+    support_trying("a replica that stays on the way");
+    run_start(&run);
+    begin(&run, 1);
+    CHECK_STATUS(run.dc, dcache_wait(run.dc, 1, DCACHE_REPLICATED), DCACHE_OK);
+    begin(&run, 2);
+    support_option("FAILPOINTS", "transport.receive=error");
+    MPI_Barrier(MPI_COMM_WORLD); /* all have come out of begin, and nobody receives any more */
+    for (int i = 0; i < 50; i++) {
+        dcache_level_t level = DCACHE_LEVEL_NONE;
+        CHECK_STATUS(run.dc, dcache_test(run.dc, 2, &level), DCACHE_OK);
+        CHECK(level == DCACHE_STAGED);
+    }
+    support_option("FAILPOINTS", "");
+    CHECK_STATUS(run.dc, dcache_wait(run.dc, 2, DCACHE_REPLICATED), DCACHE_OK);
+    CHECK(stores_redundant(JOB, 2, (uint32_t)support_size));
+    run_end(&run);
+#endif
+}
+
 /* The next checkpoint of either kind and a restart complete what is under way first. */
 static void test_one_after_the_other(void)
 {
@@ -285,6 +314,9 @@ static void test_all(const char *transport)
                                           test_two_handles,      test_durable,  test_drain_every};
 
     support_option("TRANSPORT", transport);
+    if (strcmp(transport, "two-sided") == 0)
+        test_on_the_way();
+    stores_lose_all(JOB);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         tests[i]();
         stores_lose_all(JOB);
