@@ -5,6 +5,7 @@ Out of descriptors or memory on one rank, a store that cannot be written, clocks
 stopped for longer than every timeout, a store that a newer version has written.
 """
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def new_job(root, name, environment=None):
 
 def is_sanitized():
     with open(os.path.join(os.environ["TEST_BUILD_DIR"], "CMakeCache.txt"), encoding="utf-8") as cache:
-        return "DCACHE_SANITIZE:BOOL=ON" in cache.read()
+        return re.search(r"^DCACHE_SANITIZE:\w+=ON$", cache.read(), re.M) is not None
 
 
 def texts(job):

@@ -76,8 +76,8 @@ static const struct place places[] = {
 static const char *const unreachable[] = {"MPI_Comm_dup", "MPI_Comm_split_type", "MPI_Iallreduce", "checkpoint.agreed",
                                           "checkpoint.data"};
 
-/* Passed only by a restart on another number of ranks: tests/mpi/test_reshape.c has one rank fail there. And where nothing
- * fails but something is late: tests/mpi/test_background.c. */
+/* Passed only by a restart on another number of ranks: tests/mpi/test_reshape.c has one rank fail there. And where
+ * nothing fails but something is late: tests/mpi/test_background.c. */
 static const char *const elsewhere[] = {"reshape.look", "reshape.plan", "reshape.fetch", "transport.receive"};
 
 /* ---- the list of places against the sources ---- */
