@@ -531,6 +531,53 @@ static void test_commit(void)
     object_store_close(store);
 }
 
+static const struct object_store_ops *true_ops;
+
+/* As the store's, but another run's manifest is there an instant before ours. */
+static dcache_status_t put_too_late(struct object_store *store, struct diag *diag, const char *key,
+                                    const struct object_source *source, enum object_condition condition,
+                                    const atomic_bool *cancel)
+{
+    struct manifest_shard shards[1];
+    struct manifest manifest = make_part(shards, 5, 9, 1, 0, 1, "r9");
+    char *text = NULL;
+    size_t bytes = 0;
+    store->ops = true_ops;
+    if (strstr(key, "manifest.json") != NULL) {
+        CU_ASSERT_EQUAL_FATAL(manifest_encode(diag, &manifest, &text, &bytes), DCACHE_OK);
+        put(store, key, text);
+        free(text);
+    }
+    return store->ops->put(store, diag, key, source, condition, cancel);
+}
+
+/* Nobody saw another manifest, and yet it was first: it stays. */
+static void test_commit_loses_a_race(void)
+{
+    struct object_store *store = open_store("race");
+    struct object_store_ops late = *store->ops;
+    struct manifest_shard shards[1];
+    struct manifest manifest;
+    bool durable = false;
+    put_shard(store, 5, 0);
+    struct manifest part = make_part(shards, 5, 2, 1, 0, 1, "r0");
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL(store->ops->remove(store, &dg, "job/5/manifest.json"), DCACHE_OK);
+    part.shard_count = 0; /* its part is there already: the manifest is the next thing to be put */
+    true_ops = store->ops;
+    late.put = put_too_late;
+    store->ops = &late;
+    durable = false;
+    CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_ERR_EXISTS);
+    CU_ASSERT_FALSE(durable);
+    CU_ASSERT_PTR_EQUAL(store->ops, true_ops);
+    CU_ASSERT_EQUAL_FATAL(manifest_load(&dg, store, "job", 5, &manifest), DCACHE_OK);
+    CU_ASSERT_EQUAL(manifest.set.sequence, 9);
+    manifest_free(&manifest);
+    object_store_close(store);
+}
+
 static void test_commit_believes_its_eyes(void)
 {
     struct object_store *store = open_store("eyes");
@@ -636,6 +683,7 @@ int main(void)
         {"list", test_list},
         {"objects of a step", test_step_objects},
         {"commit", test_commit},
+        {"commit loses a race", test_commit_loses_a_race},
         {"commit believes its eyes", test_commit_believes_its_eyes},
         {"commit with a bad manifest", test_commit_with_bad_manifest},
         {"words", test_words},
