@@ -154,8 +154,14 @@ static dcache_status_t make_frame(void *context, const struct workers_turn *turn
     if (status != DCACHE_OK)
         return status;
     const uint64_t begun = begin_turn(coded->turns);
-    status = codec_encode_frame(turn->dg, made->worker, &coded->object, frame, made->plain, made->stored,
-                                coded->frame_room, &made->stored_bytes);
+    /* Once it is coded nobody can tell any more: its digests will be those of what was coded. */
+    if (crc64_update(0, made->plain, codec_frame_length(layout, frame)) != crc)
+        status =
+            diag_fail(turn->dg, DCACHE_ERR_CORRUPT,
+                      "frame %u has changed between reading and coding: is the memory of this node faulty?", frame);
+    else
+        status = codec_encode_frame(turn->dg, made->worker, &coded->object, frame, made->plain, made->stored,
+                                    coded->frame_room, &made->stored_bytes);
     if (status == DCACHE_OK)
         made->digest = crc64_update(0, made->stored, made->stored_bytes);
     end_turn(coded->turns, begun);

@@ -21,6 +21,8 @@ struct memory {
     uint64_t fail_at; /* this byte cannot be read */
 };
 
+static uint64_t flip_at = UINT64_MAX; /* a bit there flips after the digest was taken */
+
 static dcache_status_t read_image(void *context, struct diag *diag, uint64_t offset, void *buffer, size_t bytes,
                                   uint64_t *crc)
 {
@@ -31,6 +33,8 @@ static dcache_status_t read_image(void *context, struct diag *diag, uint64_t off
     if (memory->fail_at >= offset && memory->fail_at - offset < bytes)
         return diag_fail(diag, DCACHE_ERR_BUSY, "the image says no");
     *crc = crc64_copy(0, buffer, image + offset, bytes);
+    if (flip_at >= offset && flip_at - offset < bytes)
+        ((unsigned char *)buffer)[flip_at - offset] ^= 1;
     return DCACHE_OK;
 }
 
@@ -351,6 +355,14 @@ static void test_source_fails(void)
         CU_ASSERT_STRING_EQUAL(dg.text, "the image says no");
         CU_ASSERT_EQUAL(store->ops->head(store, &dg, "job/5/shard-1.h5.zst", &info), DCACHE_NOT_FOUND);
     }
+    for (unsigned codec = CODEC_ZSTD; codec < CODECS; codec++) {
+        struct codec_key *key = make_key(9);
+        flip_at = codec == CODEC_AES ? HEADER - 1 : BYTES - 1;
+        CU_ASSERT_EQUAL(put(store, (enum codec)codec, 2, key, UINT64_MAX, &shard), DCACHE_ERR_CORRUPT);
+        CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "has changed between reading and coding"));
+        codec_key_free(key);
+    }
+    flip_at = UINT64_MAX;
     object_store_close(store);
 }
 
