@@ -239,6 +239,41 @@ static void test_some_of_the_regions(void)
     fields_free(&some);
 }
 
+/* After going back on purpose, what is computed from there is the newest, whatever larger steps the object store has:
+ * with the nodes' copies, and without them. */
+static void test_going_back(void)
+{
+    static const uint64_t first[] = {10, 20, 30};
+    struct fields fields;
+
+    support_trying("going back to an older step");
+    support_use_objects(true);
+    fields_init(&fields, support_rank);
+    fields_add_some(&fields, 20);
+    dcache_t *dc = support_open();
+    fields_protect(dc, &fields);
+    for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
+        take(dc, &fields, first[i]);
+        CHECK_STATUS(dc, dcache_wait(dc, first[i], DCACHE_DURABLE), DCACHE_OK);
+    }
+    restore(dc, &fields, 20, 20);
+    take(dc, &fields, 25);
+    CHECK_STATUS(dc, dcache_wait(dc, 25, DCACHE_DURABLE), DCACHE_OK);
+    for (int lost = 0; lost < 2; lost++) {
+        support_close(&dc);
+        if (lost)
+            stores_lose_all("test");
+        dc = support_open();
+        fields_protect(dc, &fields);
+        restore(dc, &fields, DCACHE_LATEST, 25);
+    }
+    restore(dc, &fields, 30, 30); /* it is not gone either */
+    support_close(&dc);
+    support_use_objects(false);
+    stores_lose_all("test");
+    fields_free(&fields);
+}
+
 /* Chunks that did not change are left where they are, here and in the replica: what comes back must not show it, from
  * either copy. */
 static void test_incremental(const char *transport, long copy_threads)
@@ -295,5 +330,6 @@ int main(int argc, char **argv)
         test_incremental(transports[t], t == 0 ? 1 : 3);
     }
     test_some_of_the_regions();
+    test_going_back();
     return support_finish();
 }
