@@ -47,6 +47,7 @@ enum figure {
     FLOOR_COPY_MEMCPY,
     FLOOR_COPY_NONTEMPORAL,
     FLOOR_PUT,
+    FLOOR_SEND,
     FLOOR_RESTORE,
     FLOOR_REBUILD,
     FLOOR_REBUILD_REPLICATED,
@@ -211,6 +212,7 @@ void floors_free(struct bench *b);
 dcache_status_t floors_copy(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_copy_nontemporal(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_put(struct bench *b) DCACHE_MUST_CHECK;
+dcache_status_t floors_send(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_agreements(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_restore(struct bench *b) DCACHE_MUST_CHECK;
 dcache_status_t floors_rebuild(struct bench *b) DCACHE_MUST_CHECK; /* both floors of rebuilding */
@@ -258,7 +260,7 @@ dcache_status_t json_write(struct bench *b) DCACHE_MUST_CHECK;
 /** The faster of the two one-copy floors. */
 enum figure report_floor_copy(const struct bench *b);
 
-/** The measured floor of a figure; FIGURES when there is none. */
+/** The measured floor of a figure, with the transport that the library uses; FIGURES when there is none. */
 enum figure report_floor_of(const struct bench *b, enum figure figure);
 
 /** Bytes per second of a figure in GB/s (1e9): of its median time, its longest (min) and its shortest (max). */

@@ -18,7 +18,7 @@
 #define AGREEMENTS      2
 #define AGREEMENT_WORDS 16
 
-enum { TAG_OWN = 1, TAG_REPLICA = 2 };
+enum { TAG_OWN = 1, TAG_REPLICA = 2, TAG_SEND = 3 };
 
 static uint64_t bytes_of(const struct bench *b)
 {
@@ -140,6 +140,33 @@ dcache_status_t floors_put(struct bench *b)
     double start = bench_start(b);
     dcache_status_t status = put(b);
     bench_add(b, FLOOR_PUT, bench_wall(b, start, bench_now()));
+    return bench_agree(b, status);
+}
+
+/* The same bytes by messages. */
+static dcache_status_t send(struct bench *b)
+{
+    uint64_t bytes = bytes_of(b);
+    dcache_status_t status = DCACHE_OK;
+
+    memcpy(b->own, b->data, bytes);
+    for (uint64_t done = 0; done < bytes && status == DCACHE_OK; done += PIECE_BYTES) {
+        int piece = (int)(bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES);
+        status = world_check(&b->diag,
+                             MPI_Sendrecv(b->data + done, piece, MPI_BYTE, b->partner, TAG_SEND, b->replica + done,
+                                          piece, MPI_BYTE, b->guest, TAG_SEND, b->world.comm, MPI_STATUS_IGNORE),
+                             "MPI_Sendrecv");
+    }
+    return status;
+}
+
+dcache_status_t floors_send(struct bench *b)
+{
+    if (!bench_has_partner(b))
+        return DCACHE_OK;
+    double start = bench_start(b);
+    dcache_status_t status = send(b);
+    bench_add(b, FLOOR_SEND, bench_wall(b, start, bench_now()));
     return bench_agree(b, status);
 }
 

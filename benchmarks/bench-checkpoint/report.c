@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MIB 1048576.0
 
@@ -21,6 +22,8 @@ enum figure report_floor_of(const struct bench *b, enum figure figure)
 
     if (floor == FLOOR_COPY_MEMCPY)
         floor = report_floor_copy(b);
+    if (floor == FLOOR_PUT && (b->series[FLOOR_PUT].count == 0 || strcmp(b->transport, "two-sided") == 0))
+        floor = FLOOR_SEND;
     return floor != FIGURES && b->series[floor].count > 0 ? floor : FIGURES;
 }
 
@@ -140,6 +143,7 @@ void report_print(const struct bench *b, FILE *out)
     print_figure(b, out, "copy and MPI_Put to the partner", FLOOR_PUT);
     if (b->series[FLOOR_PUT].count == 0)
         fprintf(out, "    no MPI_Put: %s\n", b->window_reason);
+    print_figure(b, out, "copy and message to the partner", FLOOR_SEND);
     print_figure(b, out, "copy back (restart)", FLOOR_RESTORE);
     print_figure(b, out, "rebuild of a lost node", FLOOR_REBUILD);
     print_figure(b, out, "... with the replicas it kept", FLOOR_REBUILD_REPLICATED);

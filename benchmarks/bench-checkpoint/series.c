@@ -33,6 +33,7 @@ const struct figure_info *series_info(enum figure figure)
         [FLOOR_COPY_MEMCPY] = {"floor_copy_memcpy", "s", FIGURES, false, true},
         [FLOOR_COPY_NONTEMPORAL] = {"floor_copy_nontemporal", "s", FIGURES, false, true},
         [FLOOR_PUT] = {"floor_put", "s", FIGURES, false, true},
+        [FLOOR_SEND] = {"floor_send", "s", FIGURES, false, true},
         [FLOOR_RESTORE] = {"floor_restore", "s", FIGURES, false, true},
         [FLOOR_REBUILD] = {"floor_rebuild", "s", FIGURES, true, true},
         [FLOOR_REBUILD_REPLICATED] = {"floor_rebuild_replicated", "s", FIGURES, true, true},

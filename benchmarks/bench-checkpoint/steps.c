@@ -111,8 +111,9 @@ typedef dcache_status_t (*measure_t)(struct bench *b);
 /* Each round begins with another one, so that none always follows the same. */
 static dcache_status_t one_round(struct bench *b, int round)
 {
-    static const measure_t measures[] = {floors_copy, floors_copy_nontemporal, staged, floors_put, replicated,
-                                         background,  floors_agreements};
+    static const measure_t measures[] = {
+        floors_copy, floors_copy_nontemporal, staged, floors_put, replicated, background,
+        floors_send, floors_agreements};
     int count = (int)(sizeof measures / sizeof measures[0]);
     dcache_status_t status = DCACHE_OK;
 

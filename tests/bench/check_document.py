@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 
-RATES = ("floor_copy", "floor_copy_memcpy", "floor_put", "floor_restore", "floor_rebuild", "floor_rebuild_replicated",
+RATES = ("floor_copy", "floor_copy_memcpy", "floor_put", "floor_send", "floor_restore", "floor_rebuild", "floor_rebuild_replicated",
          "staged", "replicated", "background_blocked", "background_replicated", "restart", "rebuild", "rebuild_replicated")
 SECONDS = (*RATES, "floor_agreements", "stencil_alone", "stencil_during", "open")
 NUMBERS = ("first_open_s", "first_step_s", "floor_first_step_s", "background_slowdown", "background_iterations",
