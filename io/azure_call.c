@@ -8,8 +8,9 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define API_VERSION   "2021-12-02"
-#define URL_MAX_BYTES 16384
+#define UNREADABLE_MAX 3 /* times that a list is sent again because nobody could read it */
+#define API_VERSION    "2021-12-02"
+#define URL_MAX_BYTES  16384
 
 /* --- Requests -------------------------------------------------------------------------------------------------- */
 
@@ -104,6 +105,15 @@ bool azure_call_body_matches(const struct azure_call *call)
     return !call->has_crc || crc64_update(0, call->body, call->body_bytes) == call->crc;
 }
 
+/* A list of blocks that was spoilt on the way may be no XML any more, and be refused before its digest is looked at.
+ * The emulator then gives no reason at all. */
+static bool is_unreadable_list(const struct azure_call *call, const struct http_response *response)
+{
+    const char *code = azure_call_error_code(response);
+    bool is_list = call->query_count > 0 && strcmp(call->query[0].value, "blocklist") == 0;
+    return is_list && response->status == 400 && (code[0] == '\0' || strncmp(code, "InvalidXml", 10) == 0);
+}
+
 /* The server saw other bytes than the digest says: spoilt on the way, and sent again, unless they are wrong here. A
  * token that was revoked or that a service's clock takes for expired: another one, once. */
 static bool again(void *context, const struct http_response *response)
@@ -112,6 +122,10 @@ static bool again(void *context, const struct http_response *response)
     if (response->status == 401 && call->store->identity != NULL && !call->renewed) {
         call->renewed = true;
         azure_identity_forget(call->store->identity);
+        return true;
+    }
+    if (is_unreadable_list(call, response) && call->unreadable < UNREADABLE_MAX && azure_call_body_matches(call)) {
+        call->unreadable++;
         return true;
     }
     return azure_call_is_digest_error(response) && azure_call_body_matches(call);

@@ -42,8 +42,9 @@ struct azure_call {
     const void *body;
     size_t body_bytes;
     bool has_crc;
-    bool renewed; /**< the service did not take a token, and there was another one since */
-    uint64_t crc; /**< of the body, from the source's digests */
+    bool renewed;        /**< the service did not take a token, and there was another one since */
+    unsigned unreadable; /**< how often the service could not read what was sent */
+    uint64_t crc;        /**< of the body, from the source's digests */
     struct http_sink *sink;
     const atomic_bool *cancel; /**< or NULL */
     const atomic_bool *stop;   /**< or NULL; as cancel, for another reason */

@@ -114,23 +114,45 @@ const char *claim_holder_text(const struct claim *claim, char text[CLAIM_HOLDER_
 
 /* ---- The document ---- */
 
+static const char *owner_name(const struct claim *claim)
+{
+    return claim->owner == CLAIM_RUN ? "run" : "tool";
+}
+
+static const char *state_name(const struct claim *claim)
+{
+    return claim->held ? "held" : "released";
+}
+
 static void claim_key(char key[OBJECT_KEY_MAX], const char *job)
 {
     snprintf(key, OBJECT_KEY_MAX, "%s/claim.json", job);
 }
 
+/* Of all that it says: a bit that was flipped must not make another holder of it. */
+static uint64_t digest_of(const struct claim *claim)
+{
+    char text[512];
+    int length = snprintf(text, sizeof text,
+                          "%016" PRIx64 "\n%" PRIu64 "\n%" PRIu64 "\n%s\n%s\n%s\n%s\n%ld\n%016" PRIx64 "\n%" PRId64
+                          "\n%" PRIu32 "\n",
+                          claim->run, claim->generation, claim->renewals, owner_name(claim), state_name(claim),
+                          claim->host, claim->slurm, claim->pid, claim->process, claim->written, claim->lease_s);
+    return crc64_update(0, text, (size_t)length);
+}
+
 dcache_status_t claim_encode(struct diag *dg, const char *job, const struct claim *claim, char **text, size_t *bytes)
 {
-    char run[17], process[17];
+    char run[17], process[17], digest[17];
     snprintf(run, sizeof run, "%016" PRIx64, claim->run);
     snprintf(process, sizeof process, "%016" PRIx64, claim->process);
+    snprintf(digest, sizeof digest, "%016" PRIx64, digest_of(claim));
     json_t *root =
-        json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I}", "format", FORMAT_NAME,
+        json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:s}", "format", FORMAT_NAME,
                   "version", FORMAT_VERSION, "job", job, "run", run, "generation", (json_int_t)claim->generation,
-                  "renewals", (json_int_t)claim->renewals, "owner", claim->owner == CLAIM_RUN ? "run" : "tool", "state",
-                  claim->held ? "held" : "released", "host", claim->host, "slurm_job", claim->slurm, "pid",
-                  (json_int_t)claim->pid, "process", process, "written", (json_int_t)claim->written, "lease_seconds",
-                  (json_int_t)claim->lease_s);
+                  "renewals", (json_int_t)claim->renewals, "owner", owner_name(claim), "state", state_name(claim),
+                  "host", claim->host, "slurm_job", claim->slurm, "pid", (json_int_t)claim->pid, "process", process,
+                  "written", (json_int_t)claim->written, "lease_seconds", (json_int_t)claim->lease_s, "digest", digest);
     return json_field_print(dg, "claim.json", root, text, bytes);
 }
 
@@ -150,13 +172,11 @@ static dcache_status_t decode_texts(struct diag *dg, const char *name, const jso
         status = json_field_word(dg, name, root, "state", state, sizeof state);
     if (status != DCACHE_OK)
         return status;
-    bool run = strcmp(owner, "run") == 0, held = strcmp(state, "held") == 0;
+    const bool run = strcmp(owner, "run") == 0, held = strcmp(state, "held") == 0;
     if ((!run && strcmp(owner, "tool") != 0) || (!held && strcmp(state, "released") != 0))
         return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: owner or state is none that there is", name);
     claim->owner = run ? CLAIM_RUN : CLAIM_TOOL;
     claim->held = held;
-    make_printable(claim->host);
-    make_printable(claim->slurm);
     return DCACHE_OK;
 }
 
@@ -182,15 +202,23 @@ dcache_status_t claim_decode(struct diag *dg, const char *name, const char *text
 {
     struct claim found = {.run = 0};
     json_t *root = NULL;
+    uint64_t digest = 0;
     dcache_status_t status = json_field_parse(dg, name, text, bytes, FORMAT_NAME, FORMAT_VERSION, &root);
     if (status != DCACHE_OK)
         return status;
     status = decode_texts(dg, name, root, &found);
     if (status == DCACHE_OK)
         status = decode_numbers(dg, name, root, &found);
-    json_decref(root);
     if (status == DCACHE_OK)
-        *claim = found;
+        status = json_field_hex(dg, name, root, "digest", &digest);
+    json_decref(root);
+    if (status == DCACHE_OK && digest != digest_of(&found))
+        status = diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: what it says does not match its digest", name);
+    if (status != DCACHE_OK)
+        return status;
+    make_printable(found.host);
+    make_printable(found.slurm);
+    *claim = found;
     return status;
 }
 

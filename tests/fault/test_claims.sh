@@ -24,13 +24,16 @@ claim_says() { # FIELD
 }
 
 edit_claim() { # FIELD=VALUE...: numbers where they are ones
-    python3 - "$claim" "$@" <<'END'
+    PYTHONPATH=$TEST_SOURCE_DIR/tests/tools python3 - "$claim" "$@" <<'END'
 import json, os, sys
+from read_shard import crc64
 path = sys.argv[1]
+digested = "run generation renewals owner state host slurm_job pid process written lease_seconds".split()
 with open(path, encoding="utf-8") as file:
     document = json.load(file)
 for field, value in (text.split("=", 1) for text in sys.argv[2:]):
     document[field] = int(value) if isinstance(document[field], int) else value
+document["digest"] = "%016x" % crc64("".join(f"{document[name]}\n" for name in digested).encode())
 with open(path + "~", "w", encoding="utf-8") as file:
     json.dump(document, file)
 os.rename(path + "~", path)

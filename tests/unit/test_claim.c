@@ -143,6 +143,13 @@ static void check_document(void)
     CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_ERR_CORRUPT);
     memcpy(bad, "\"held\"", 6);
     CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes / 2, &again), DCACHE_ERR_CORRUPT);
+    bad = strstr(text, "\"generation\": 3");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(bad);
+    bad[14] = '2'; /* another number: fine but for the digest */
+    CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_ERR_CORRUPT);
+    CU_ASSERT(strstr(dg.text, "digest") != NULL);
+    bad[14] = '3';
+    CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_OK);
     bad = strstr(text, "\"version\": 1");
     CU_ASSERT_PTR_NOT_NULL_FATAL(bad);
     bad[11] = '2';

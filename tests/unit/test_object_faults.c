@@ -288,6 +288,23 @@ static void test_lost_block_list(void)
     CU_ASSERT(end(&scene) == 6);
 }
 
+/* A list of blocks that was spoilt on the way is sent again; one that is never read is not for ever. */
+static void test_spoilt_block_list(void)
+{
+    static const char no_xml[] = "HTTP/1.1 400 Bad\r\nx-ms-error-code: InvalidXmlDocument\r\n" AZURE NO_BODY;
+    static const char no_word[] = "HTTP/1.1 400 Bad\r\n" NO_BODY;
+    const struct reply once[] = {
+        {REPLY_SEND, OK_201}, {REPLY_SEND, OK_201}, {REPLY_SEND, no_xml}, {REPLY_SEND, no_word}, {REPLY_SEND, OK_201}};
+    const struct reply always[] = {{REPLY_SEND, OK_201}, {REPLY_SEND, OK_201}, {REPLY_SEND, no_xml}};
+    struct scene scene = begin(once, UNIT_COUNT(once), 60, 20);
+    CU_ASSERT(put(&scene, 2 * BLOCK, OBJECT_REPLACE) == DCACHE_OK);
+    CU_ASSERT(end(&scene) == 5);
+    scene = begin(always, UNIT_COUNT(always), 60, 20);
+    CU_ASSERT(put(&scene, 2 * BLOCK, OBJECT_REPLACE) == DCACHE_ERR_STORE);
+    CU_ASSERT(text_has("InvalidXmlDocument"));
+    CU_ASSERT(end(&scene) == 6);
+}
+
 /* Another writer's commit dropped our blocks: they are sent again under other names. */
 static void test_blocks_gone(void)
 {
@@ -697,6 +714,7 @@ int main(void)
         {"lost answer, another's", test_lost_answer_is_theirs},
         {"lost answer to Put Block List", test_lost_block_list},
         {"lost answer of a swap", test_lost_answer_of_swap},
+        {"a list of blocks that is spoilt on the way", test_spoilt_block_list},
         {"blocks gone", test_blocks_gone},
         {"CRC spoilt on the way", test_crc_spoilt_on_the_way},
         {"CRC stored wrong", test_crc_stored_wrong},
