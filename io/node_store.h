@@ -23,6 +23,7 @@ struct slot {
     int fd;
     void *base; /**< NULL when not mapped */
     uint64_t bytes;
+    bool warm; /**< slot_warm() has been called for this mapping */
 };
 
 /** What a store holds in one slot, as far as its header can be believed. */
@@ -79,13 +80,24 @@ void slot_name(enum slot_kind kind, uint32_t rank, uint32_t slot, char name[48])
 dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                           uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
 
+/** As slot_open(), not warm. */
+dcache_status_t slot_open_cold(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                               uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
+
 /** As slot_open(), unmapped (base NULL). For those who read and write the file: a mapping costs a page fault for every
  * few pages, more than one pass over them is worth. */
 dcache_status_t slot_open_file(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
                                uint32_t index, uint64_t bytes, struct slot *slot) DCACHE_MUST_CHECK;
 
-/** Map a slot that slot_open_file() opened; nothing happens when it is mapped. DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO. */
+/** Map a slot that slot_open_file() opened, unless it is, and make it warm. DCACHE_ERR_NO_MEMORY, DCACHE_ERR_IO. */
 dcache_status_t slot_map(struct diag *dg, const struct node_store *store, struct slot *slot) DCACHE_MUST_CHECK;
+
+/** As slot_map(), not warm: each page is mapped when somebody comes to it. For a network that is slower than that, so
+ * that it need not wait until all of them are. */
+dcache_status_t slot_map_cold(struct diag *dg, const struct node_store *store, struct slot *slot) DCACHE_MUST_CHECK;
+
+/** Map all pages of a mapped slot in one go, where the system can do that, and only once. */
+void slot_warm(struct slot *slot);
 
 /** Read or write all of a range of an open slot's file, mapped or not. DCACHE_ERR_IO (also: it ends before),
  * DCACHE_ERR_NO_SPACE. */

@@ -89,27 +89,38 @@ static dcache_status_t allocate(struct diag *dg, const struct store_place *place
 
 /* On a memory file system the pages are there: huge ones where the system offers them, and all of them mapped in one go
  * instead of one fault for each. Hints: that they are not taken does not matter. */
-static void warm(int fd, void *base, uint64_t bytes)
+void slot_warm(struct slot *slot)
 {
     struct statfs tier;
-    if (fstatfs(fd, &tier) != 0 || tier.f_type != TMPFS_MAGIC)
+    if (slot->base == NULL || slot->warm)
         return;
-    (void)madvise(base, bytes, MADV_HUGEPAGE);
+    slot->warm = true;
+    if (fstatfs(slot->fd, &tier) != 0 || tier.f_type != TMPFS_MAGIC)
+        return;
+    (void)madvise(slot->base, slot->bytes, MADV_HUGEPAGE);
 #ifdef MADV_POPULATE_READ /* maps 16 pages a time, writable as they are; MADV_POPULATE_WRITE takes twice as long */
-    (void)madvise(base, bytes, MADV_POPULATE_READ);
+    (void)madvise(slot->base, slot->bytes, MADV_POPULATE_READ);
 #endif
 }
 
-dcache_status_t slot_map(struct diag *dg, const struct node_store *store, struct slot *slot)
+dcache_status_t slot_map_cold(struct diag *dg, const struct node_store *store, struct slot *slot)
 {
     if (slot->base != NULL)
         return DCACHE_OK;
     void *base = mmap(NULL, slot->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, slot->fd, 0);
     if (base == MAP_FAILED)
         return diag_fail_errno(dg, errno, "cannot map %" PRIu64 " bytes of a slot in %s", slot->bytes, store->path);
-    warm(slot->fd, base, slot->bytes);
     slot->base = base;
+    slot->warm = false;
     return DCACHE_OK;
+}
+
+dcache_status_t slot_map(struct diag *dg, const struct node_store *store, struct slot *slot)
+{
+    dcache_status_t status = slot_map_cold(dg, store, slot);
+    if (status == DCACHE_OK)
+        slot_warm(slot);
+    return status;
 }
 
 static bool exists(const struct store_place *place)
@@ -157,8 +168,8 @@ dcache_status_t slot_open_file(struct diag *dg, const struct node_store *store, 
     return status;
 }
 
-dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
-                          uint32_t index, uint64_t bytes, struct slot *slot)
+dcache_status_t slot_open_cold(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                               uint32_t index, uint64_t bytes, struct slot *slot)
 {
     char name[48];
     slot_name(kind, rank, index, name);
@@ -168,11 +179,20 @@ dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum 
     dcache_status_t status = slot_open_file(dg, store, kind, rank, index, bytes, &opened);
     if (status != DCACHE_OK)
         return status;
-    status = slot_map(dg, store, &opened);
+    status = slot_map_cold(dg, store, &opened);
     if (status == DCACHE_OK)
         *slot = opened;
     else
         give_up(&place, opened.fd, existed);
+    return status;
+}
+
+dcache_status_t slot_open(struct diag *dg, const struct node_store *store, enum slot_kind kind, uint32_t rank,
+                          uint32_t index, uint64_t bytes, struct slot *slot)
+{
+    dcache_status_t status = slot_open_cold(dg, store, kind, rank, index, bytes, slot);
+    if (status == DCACHE_OK)
+        slot_warm(slot);
     return status;
 }
 

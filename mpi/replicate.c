@@ -174,7 +174,7 @@ static dcache_status_t map_guests(struct diag *dg, struct replicator *r, uint32_
     ring->area_bytes = total;
     for (uint32_t g = 0; g < r->guest_count; g++) {
         struct slot *guest = &ring->guest_slots[g];
-        dcache_status_t status = slot_open(dg, r->store, SLOT_REPLICA, r->guests[g], slot, words[g], guest);
+        dcache_status_t status = slot_open_cold(dg, r->store, SLOT_REPLICA, r->guests[g], slot, words[g], guest);
         if (status != DCACHE_OK)
             return status;
         status = map_at(dg, guest, (char *)area + place);
@@ -237,6 +237,12 @@ dcache_status_t replicate_prepare(struct diag *dg, struct replicator *r, uint32_
         return DCACHE_OK;
     detach(r, slot);
     return prepare_slot(dg, r, slot, bytes);
+}
+
+void replicate_warm(struct replicator *r, uint32_t slot)
+{
+    for (uint32_t g = 0; r->ring[slot].attached && g < r->guest_count; g++)
+        slot_warm(&r->ring[slot].guest_slots[g]);
 }
 
 dcache_status_t replicate_tell_host(struct diag *dg, struct replicator *r, uint64_t word)

@@ -51,6 +51,10 @@ dcache_status_t replicate_open(struct diag *dg, const struct world *world, const
 dcache_status_t replicate_prepare(struct diag *dg, struct replicator *replicator, uint32_t slot,
                                   uint64_t bytes) DCACHE_MUST_CHECK;
 
+/** Map all pages of the replicas that this rank hosts in the slot, once. For what is faster than their faults. Local.
+ */
+void replicate_warm(struct replicator *replicator, uint32_t slot);
+
 /** Start to store bytes of this rank's shard into its replica. `source` stays as it is until the flush. Not collective.
  */
 dcache_status_t replicate_put(struct diag *dg, struct replicator *replicator, uint32_t slot, uint64_t offset,

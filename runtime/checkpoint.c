@@ -175,6 +175,7 @@ static dcache_status_t save(dcache_t *dc, uint32_t slot, const struct shard_set 
 
     ring->level = DCACHE_LEVEL_NONE;
     dcache_status_t status = stage_map(dc, ring);
+    replicate_warm(&dc->replicator, slot);
     if (status == DCACHE_OK) {
         status = diag_failpoint(&dc->diag, "checkpoint.stage");
         stage_begin(ring, set);

@@ -93,6 +93,7 @@ struct dcache {
     struct ring_slot ring[TRANSPORT_SLOTS_MAX];
     uint32_t slots;
     struct replication replicating;
+    struct resync_ahead *ahead;   /**< from a restart until its resync; else NULL */
     struct progress *progress;    /**< NULL where replication is driven from calls only */
     struct copy_threads *copying; /**< NULL: this thread alone */
     struct dcache_statistics statistics;

@@ -7,6 +7,7 @@
 #include "runtime/progress.h"
 #include "runtime/replication.h"
 #include "runtime/resync.h"
+#include "runtime/resync_ahead.h"
 #include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
@@ -439,6 +440,7 @@ static void release(dcache_t *dc)
 {
     schedule_close(dc);
     progress_stop(dc);
+    resync_ahead_drop(dc);
     copy_threads_stop(dc->copying);
     drain_thread_stop(dc->drain);
     ssd_thread_stop(dc->ssd_thread);

@@ -6,6 +6,7 @@
 #include "runtime/replication.h"
 #include "runtime/reshape.h"
 #include "runtime/resync.h"
+#include "runtime/resync_ahead.h"
 #include "runtime/ssd_ring.h"
 #include "runtime/stage.h"
 #include "runtime/tiers.h"
@@ -114,6 +115,7 @@ static dcache_status_t attempt(dcache_t *dc, const struct choice *choice, const 
         return reshape(dc, request, choice->in_objects != 0, found);
     if (choice->in_objects)
         status = share_manifest(dc, candidate, &request->in_objects);
+    resync_ahead_start(dc, request->survey, &request->set, request->slot);
     if (status == DCACHE_OK)
         status = assemble(dc, request, &found->shard);
     return agree(&dc->world, &dc->diag, &idle, status);
@@ -336,6 +338,8 @@ static dcache_status_t restart(dcache_t *dc, uint64_t *step)
         release(dc, &found);
     }
     survey_free(&survey);
+    if (status != DCACHE_OK || found.is_reshaped)
+        resync_ahead_drop(dc); /* no resync comes */
     if (status == DCACHE_OK)
         *step = request.set.step;
     return status;

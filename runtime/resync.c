@@ -1,77 +1,30 @@
 #include "runtime/resync.h"
 
 #include "runtime/levels.h"
+#include "runtime/replica_report.h"
 #include "runtime/replication.h"
+#include "runtime/resync_ahead.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-/* What a host tells a guest of its replica: the first word, and behind it the digest of each chunk that is there now.
- */
-#define RESYNC_SAME_SET (1ull << 0) /* the header is that of the restored set: it need not be marked WRITING */
-#define RESYNC_DIGESTS  (1ull << 1) /* digests follow */
 
 struct reports {
     struct replica_report *of; /* per guest */
     uint64_t *mine;            /* my host's, 1 + chunk_count words */
     uint64_t missing;          /* bytes that my host lacks */
+    uint32_t ahead;            /* guests' reports that were made while the restart fetched */
 };
 
-static uint32_t chunks_of(uint64_t header_bytes, uint64_t file_bytes)
+/* What is known of it since the restart, or else looked at now. */
+static void report_replica(dcache_t *dc, uint32_t slot, uint32_t guest, struct reports *reports)
 {
-    if (header_bytes >= file_bytes)
-        return 0;
-    return (uint32_t)((file_bytes - header_bytes + SHARD_CHUNK_BYTES - 1) / SHARD_CHUNK_BYTES);
-}
+    const struct replicator *r = &dc->replicator;
+    const struct slot *replica = &r->ring[slot].guest_slots[guest];
+    const struct replica_wanted wanted = {dc->ring[slot].header.set, r->guests[guest], r->report[guest]};
 
-static bool has_same_set(const struct diag *dg, const struct slot *slot, uint32_t guest, const struct shard_set *set)
-{
-    struct shard_header header;
-    struct diag quiet = *dg;
-
-    memset(&header, 0, sizeof header);
-    if (shard_read_header(&quiet, slot->fd, &header) != DCACHE_OK)
-        return false;
-    bool same = shard_same_set(&header.set, set) && header.rank == guest && header.file_bytes == slot->bytes;
-    shard_header_free(&header);
-    return same;
-}
-
-/* A slot that was never written, or taken back, is not worth reading. */
-static bool is_empty(const struct diag *dg, const struct slot *slot)
-{
-    static const unsigned char nothing[SHARD_FIXED_BYTES];
-    unsigned char start[SHARD_FIXED_BYTES];
-    struct diag quiet = *dg;
-
-    return slot_read(&quiet, slot, 0, start, sizeof start) == DCACHE_OK && memcmp(start, nothing, sizeof nothing) == 0;
-}
-
-/* Digest by digest into words[1...]. */
-static bool digest_chunks(const struct slot *slot, uint64_t header_bytes, uint32_t chunks, uint64_t *words)
-{
-    for (uint32_t i = 0; i < chunks; i++) {
-        uint64_t at = header_bytes + (uint64_t)i * SHARD_CHUNK_BYTES, left = slot->bytes - at;
-        if (!slot_digest(slot, at, left < SHARD_CHUNK_BYTES ? left : SHARD_CHUNK_BYTES, &words[1 + i]))
-            return false;
-    }
-    return true;
-}
-
-/* Out of memory, or a file that cannot be read, only means that all of the guest's chunks travel. */
-static void digest_replica(const struct diag *dg, const struct slot *slot, uint32_t guest, uint64_t header_bytes,
-                           const struct shard_set *set, struct replica_report *report)
-{
-    uint32_t chunks = chunks_of(header_bytes, slot->bytes);
-    bool known = slot->base != NULL && slot->bytes >= SHARD_FIXED_BYTES && !is_empty(dg, slot);
-    uint64_t *words = known ? malloc(((size_t)chunks + 1) * sizeof *words) : NULL;
-
-    report->words = words;
-    report->count = 0;
-    if (words == NULL || !digest_chunks(slot, header_bytes, chunks, words))
-        return;
-    words[0] = RESYNC_DIGESTS | (has_same_set(dg, slot, guest, set) ? RESYNC_SAME_SET : 0);
-    report->count = chunks + 1;
+    if (resync_ahead_take(dc, slot, &wanted, replica->bytes, &reports->of[guest]))
+        reports->ahead++;
+    else
+        replica_report_make(&dc->replicating.diag, replica, &wanted, NULL, &reports->of[guest]);
 }
 
 static dcache_status_t get_room(dcache_t *dc, uint32_t slot, struct reports *reports)
@@ -97,8 +50,7 @@ static dcache_status_t exchange(dcache_t *dc, uint32_t slot, struct reports *rep
 
     dcache_status_t told = replicate_tell_host(dg, r, ring->header.header_bytes);
     for (uint32_t g = 0; told == DCACHE_OK && g < r->guest_count; g++)
-        digest_replica(dg, &r->ring[slot].guest_slots[g], r->guests[g], r->report[g], &ring->header.set,
-                       &reports->of[g]);
+        report_replica(dc, slot, g, reports);
     /* Also after a failure, with nothing to tell: the guests wait for it. */
     dcache_status_t status = replicate_report(dg, r, reports->of, reports->mine, ring->header.chunk_count + 1);
     return told != DCACHE_OK ? told : status;
@@ -108,7 +60,7 @@ static dcache_status_t exchange(dcache_t *dc, uint32_t slot, struct reports *rep
 static dcache_status_t compare(dcache_t *dc, uint32_t slot, struct reports *reports)
 {
     struct ring_slot *ring = &dc->ring[slot];
-    bool digests = reports->mine[0] & RESYNC_DIGESTS, same_set = reports->mine[0] & RESYNC_SAME_SET;
+    bool digests = reports->mine[0] & REPLICA_REPORT_DIGESTS, same_set = reports->mine[0] & REPLICA_REPORT_SAME_SET;
 
     for (uint32_t i = 0; i < ring->header.chunk_count; i++) {
         ring->moved[i] = !digests || reports->mine[1 + i] != ring->header.chunk_crc[i];
@@ -116,13 +68,13 @@ static dcache_status_t compare(dcache_t *dc, uint32_t slot, struct reports *repo
     }
     if ((same_set && reports->missing == 0) || dc->replicator.host == PLACEMENT_NONE)
         return DCACHE_OK;
-    return slot_map(&dc->replicating.diag, &dc->store, &ring->own);
+    return slot_map_cold(&dc->replicating.diag, &dc->store, &ring->own);
 }
 
 static void set_up(dcache_t *dc, uint32_t slot, const struct reports *reports)
 {
     const struct ring_slot *ring = &dc->ring[slot];
-    bool same_set = reports->mine[0] & RESYNC_SAME_SET;
+    bool same_set = reports->mine[0] & REPLICA_REPORT_SAME_SET;
 
     if (same_set && reports->missing == 0)
         replication_skip(dc, slot);
@@ -131,15 +83,17 @@ static void set_up(dcache_t *dc, uint32_t slot, const struct reports *reports)
     if (same_set && reports->missing > 0)
         replication_skip_mark(dc); /* what is good in it stays a copy while the rest is put right */
     dc->replicating.active = true;
-    diag_log(&dc->replicating.diag, DIAG_DEBUG, "resync of step %llu: %llu of %llu bytes go to rank %u",
+    diag_log(&dc->replicating.diag, DIAG_DEBUG,
+             "resync of step %llu: %llu of %llu bytes go to rank %u; of %u replicas here %u were looked at ahead",
              (unsigned long long)ring->header.set.step, (unsigned long long)reports->missing,
-             (unsigned long long)ring->header.file_bytes, dc->replicator.host);
+             (unsigned long long)ring->header.file_bytes, dc->replicator.host, dc->replicator.guest_count,
+             reports->ahead);
 }
 
 /* Expose the slot, compare, and set the replication up. Collective, agreed. */
 static dcache_status_t start(dcache_t *dc, uint32_t slot)
 {
-    struct reports reports = {NULL, NULL, 0};
+    struct reports reports = {NULL, NULL, 0, 0};
     struct ring_slot *ring = &dc->ring[slot];
     struct diag *dg = &dc->replicating.diag;
 
@@ -184,6 +138,7 @@ void resync_begin(dcache_t *dc)
         return;
     rep->due = false;
     dcache_status_t status = start(dc, rep->slot);
+    resync_ahead_drop(dc);
     if (status == DCACHE_OK)
         return;
     dc->broken = status == DCACHE_ERR_MPI;

@@ -134,9 +134,11 @@ check_wire h1 "$before" 0
 # An empty one in its place: its own shard, from its replica, and the one that it keeps for another; not the older step.
 bash "$cluster" kill h1 || fail "cannot kill h1"
 before=$(received h4)
-start h0,h4,h2,h3 || fail "the launch on the spare ended with $?"
+DCACHE_LOG=debug start h0,h4,h2,h3 || fail "the launch on the spare ended with $?"
 check 20 "$data" 0 0 0
 check_wire h4 "$before" $((2 * data))
+[ "$(grep -c 'resync of step 20: .*; of 1 replicas here 1 were looked at ahead$' "$log")" -eq 4 ] ||
+    fail "the restart waited for the network, and nothing was done ahead of the resync"
 [ -z "$(file_of h4 replica 0 10)$(file_of h4 own 1 10)" ] || fail "the step before was sent as well"
 
 # The node that was away comes back. It has missed a step: again two shards. Then a single byte of the one that it keeps for

@@ -74,11 +74,14 @@ static void test_slot_file(void)
     CU_ASSERT_EQUAL(memcmp(data, back, sizeof data), 0);
     CU_ASSERT_TRUE(slot_digest(&slot, 10, sizeof data, &crc));
     CU_ASSERT_EQUAL(crc, crc64_update(0, data, sizeof data));
-    fixture_expect(slot_map(fixture_diag(), &store, &slot), DCACHE_OK, NULL);
+    fixture_expect(slot_map_cold(fixture_diag(), &store, &slot), DCACHE_OK, NULL);
     const void *base = slot.base;
+    CU_ASSERT_FALSE(slot.warm);
     CU_ASSERT_EQUAL(memcmp((const char *)base + 10, data, sizeof data), 0);
     fixture_expect(slot_map(fixture_diag(), &store, &slot), DCACHE_OK, NULL);
     CU_ASSERT_PTR_EQUAL(slot.base, base);
+    CU_ASSERT_TRUE(slot.warm);
+    CU_ASSERT_EQUAL(memcmp((const char *)base + 10, data, sizeof data), 0);
 
     /* behind the end there is nothing, and a reader cannot write */
     fixture_expect(slot_read(fixture_diag(), &slot, 11, back, sizeof back), DCACHE_ERR_IO, "300001 bytes at 11");
