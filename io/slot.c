@@ -31,9 +31,16 @@ static void describe_free(int fd, char text[64])
         snprintf(text, 64, "%ju", (uintmax_t)tier.f_bavail * tier.f_frsize);
 }
 
-static dcache_status_t no_space(struct diag *dg, const struct store_place *place, uint64_t bytes)
+static dcache_status_t no_space(struct diag *dg, const struct store_place *place, uint64_t bytes, int error_number)
 {
     char left[64];
+    if (error_number == EDQUOT) /* what is free there is not for this user */
+        return diag_fail(dg, DCACHE_ERR_NO_SPACE,
+                         "cannot allocate %" PRIu64
+                         " bytes for %s/%s: the disk quota there is used up (quota exceeded): "
+                         "remove what you do not need, have it raised, use fewer slots, or set memory_store (or "
+                         "ssd_store) to a directory elsewhere",
+                         bytes, place->path, place->name);
     describe_free(place->dir_fd, left);
     return diag_fail(dg, DCACHE_ERR_NO_SPACE,
                      "cannot allocate %" PRIu64 " bytes for %s/%s, where %s bytes are free: free some space, use fewer "
@@ -78,7 +85,7 @@ static dcache_status_t allocate(struct diag *dg, const struct store_place *place
     if (error_number == 0)
         return DCACHE_OK;
     if (error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG)
-        status = no_space(dg, place, bytes);
+        status = no_space(dg, place, bytes, error_number);
     else
         status = diag_fail_errno(dg, error_number, "cannot allocate %" PRIu64 " bytes for %s/%s", bytes, place->path,
                                  place->name);

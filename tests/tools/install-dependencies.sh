@@ -39,6 +39,7 @@ clang                clang
 libclang-rt-dev      libfuzzer
 spin                 spin
 valgrind             valgrind
+btrfs-progs          mkfs.btrfs
 openssl              openssl
 nodejs               node
 npm                  npm"
