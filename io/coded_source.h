@@ -25,6 +25,7 @@ struct codec_settings {
     unsigned threads;            /**< 1 to WORKERS_MAX */
     const struct codec_key *key; /**< NULL: not encrypted */
     struct coded_turns *turns;   /**< NULL: there are no other sources, and nobody counts */
+    uint64_t pack_below;         /**< shards of fewer bytes are put together where requests are dear; 0: none */
 };
 
 /**

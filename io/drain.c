@@ -1,6 +1,6 @@
 #include "io/drain.h"
 
-#include "io/drain_tasks.h"
+#include "io/drain_pack.h"
 #include "io/object_backend.h"
 #include "io/step_objects.h"
 #include "io/threads.h"
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 /* One drain_step() under way. Threads read it; what they change is behind the lock. */
 struct drain {
@@ -20,6 +21,7 @@ struct drain {
     struct governor governor;
     struct drain_origin origin;
     struct codec_settings codec; /* as the request has it, with what its sources share */
+    struct drain_pack_maker packs;
     struct coded_turns turns;
     struct step_objects objects;
     struct manifest stored; /* what the parts of this set say is there already */
@@ -65,7 +67,7 @@ static dcache_status_t put_image(struct drain *drain, struct diag *dg, struct dr
     struct manifest_shard stored = *shard;
     dcache_status_t status = diag_failpoint(dg, "drain.shard");
     if (status == DCACHE_OK)
-        status = drain_form_open(dg, image, drain->request->codec != NULL ? &drain->codec : NULL, &form);
+        status = drain_form_open(dg, image, drain->request->codec != NULL ? &drain->codec : NULL, true, &form);
     stored.codec = form.codec;
     manifest_object_key(key, drain->request->job, drain->request->set.step, &stored);
     if (status == DCACHE_OK)
@@ -128,6 +130,63 @@ static dcache_status_t drain_member(struct drain *drain, struct diag *dg, const 
     return status;
 }
 
+/* --- A pack --------------------------------------------------------------------------------------------------------*/
+
+static dcache_status_t put_pack(struct drain *drain, struct diag *dg, struct drain_pack *pack)
+{
+    char prefix[OBJECT_KEY_MAX];
+    char key[2 * OBJECT_KEY_MAX];
+    const struct object_source source = drain_pack_source(pack);
+    manifest_step_prefix(prefix, drain->request->job, drain->request->set.step);
+    snprintf(key, sizeof key, "%s%s", prefix, pack->name);
+    dcache_status_t status = diag_failpoint(dg, "drain.pack");
+    if (status == DCACHE_OK)
+        status = drain->store->ops->put(drain->store, dg, key, &source, OBJECT_REPLACE, &drain->control->cancel);
+    if (status != DCACHE_OK)
+        return status;
+    for (size_t i = 0; i < pack->count; i++) {
+        add_to_part(drain, &pack->shards[i]);
+        atomic_fetch_add(&drain->control->bytes_stored, pack->shards[i].bytes);
+    }
+    atomic_fetch_add(&drain->control->shards_stored, pack->count);
+    return DCACHE_OK;
+}
+
+/* One attempt; `next` says which copy of each member is to be tried. `again`: without the copy that was bad. */
+static dcache_status_t try_pack(struct drain *drain, struct diag *dg, const struct drain_task *task, size_t *next,
+                                bool *again)
+{
+    struct drain_pack pack;
+    *again = false;
+    dcache_status_t status = drain_pack_open(dg, &drain->packs, task, next, &pack);
+    if (status != DCACHE_OK || pack.count == 0) {
+        drain_pack_close(&pack);
+        return status;
+    }
+    status = put_pack(drain, dg, &pack);
+    if (status != DCACHE_OK && pack.bad < pack.count) {
+        *again = true;
+        for (size_t i = 0; i < task->member_count; i++)
+            next[i] += task->members[i].rank == pack.copies[pack.bad]->rank;
+        status = note_bad(drain, dg, status);
+    }
+    drain_pack_close(&pack);
+    return status;
+}
+
+static dcache_status_t drain_pack(struct drain *drain, struct diag *dg, const struct drain_task *task)
+{
+    size_t *next = calloc(task->member_count, sizeof *next);
+    bool again = true;
+    dcache_status_t status = DCACHE_OK;
+    if (next == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for a pack of %zu shards", task->member_count);
+    while (status == DCACHE_OK && again)
+        status = try_pack(drain, dg, task, next, &again);
+    free(next);
+    return status;
+}
+
 /* --- Several at a time ---------------------------------------------------------------------------------------------*/
 
 /* So many connections the tasks under way may ask for: twice what there are, less one. Then there is always one more
@@ -166,19 +225,25 @@ static dcache_status_t run_task(void *context, const struct workers_turn *turn)
     const struct drain_task *task = &drain->tasks.list[turn->task];
     if (!enter(drain, task->width, turn->stop))
         return diag_fail(turn->dg, DCACHE_ERR_CANCELLED, "cancelled");
-    dcache_status_t status = drain_member(drain, turn->dg, &task->members[0]);
+    dcache_status_t status =
+        task->member_count > 1 ? drain_pack(drain, turn->dg, task) : drain_member(drain, turn->dg, &task->members[0]);
     leave(drain, task->width);
     return status;
+}
+
+static struct drain_tasks_rule rule_of(const struct drain *drain)
+{
+    const struct object_policy *policy = &drain->store->policy;
+    return (struct drain_tasks_rule){.block_bytes = drain->packs.room,
+                                     .connections = policy->connections,
+                                     .pack_below = drain->store->ops->by_request ? drain->codec.pack_below : 0,
+                                     .coded = drain->codec.compress != COMPRESS_NONE || drain->codec.key != NULL};
 }
 
 static dcache_status_t store_shards(struct drain *drain)
 {
     const struct drain_request *request = drain->request;
-    const struct object_policy *policy = &drain->store->policy;
-    const struct drain_tasks_rule rule = {.block_bytes =
-                                              policy->block_bytes > 0 ? policy->block_bytes : OBJECT_BLOCK_BYTES,
-                                          .connections = policy->connections,
-                                          .coded = request->codec != NULL};
+    const struct drain_tasks_rule rule = rule_of(drain);
     dcache_status_t status = drain_tasks_make(drain->dg, &drain->origin, request->items, request->item_count,
                                               &drain->stored, &rule, &drain->tasks);
     if (status == DCACHE_OK)
@@ -292,6 +357,17 @@ static dcache_status_t store_and_commit(struct drain *drain, bool *durable)
     return status;
 }
 
+/* The number that names this process's packs. Without random numbers the clock has to do. */
+static uint64_t writer_of(struct drain_control *control)
+{
+    uint64_t drawn = 0;
+    uint64_t none = 0;
+    if (getrandom(&drawn, sizeof drawn, 0) != (ssize_t)sizeof drawn || drawn == 0)
+        drawn = (uint64_t)(threads_now() * 1e9) | 1;
+    atomic_compare_exchange_strong(&control->writer, &none, drawn);
+    return atomic_load(&control->writer);
+}
+
 static void prepare(struct drain *drain)
 {
     const struct drain_request *request = drain->request;
@@ -303,6 +379,12 @@ static void prepare(struct drain *drain)
     drain->codec.turns = &drain->turns;
     drain->turns.cpu_ns = &drain->control->work_cpu_ns;
     sem_init(&drain->turns.free, 0, drain->codec.threads > 0 ? drain->codec.threads : 1);
+    const uint64_t block_bytes = drain->store->policy.block_bytes;
+    drain->packs = (struct drain_pack_maker){.origin = &drain->origin,
+                                             .governor = &drain->governor,
+                                             .settings = request->codec != NULL ? &drain->codec : NULL,
+                                             .room = block_bytes > 0 ? block_bytes : OBJECT_BLOCK_BYTES,
+                                             .writer = writer_of(drain->control)};
 }
 
 static void clean_up(struct drain *drain)

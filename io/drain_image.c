@@ -19,6 +19,7 @@ struct drain_image {
     unsigned char *chunk;   /* for ranges that begin or end inside of a chunk; NULL: there was none yet */
     uint32_t chunk_index;   /* the verified chunk that is in there, or NO_CHUNK */
     const struct governor *governor;
+    bool counts;           /* what is read counts as stored */
     uint64_t counted;      /* bytes of this image that are in control->bytes_stored; retries count once */
     dcache_status_t error; /* why reading failed, DCACHE_OK when it did not */
 };
@@ -129,7 +130,7 @@ static dcache_status_t read_image(void *context, struct diag *dg, uint64_t offse
         image->error = status;
         return status;
     }
-    if (offset + bytes > image->counted) {
+    if (image->counts && offset + bytes > image->counted) {
         atomic_fetch_add(&image->governor->control->bytes_stored, offset + bytes - image->counted);
         image->counted = offset + bytes;
     }
@@ -239,10 +240,11 @@ static dcache_status_t open_coded(struct diag *dg, const struct drain_image *ima
 }
 
 dcache_status_t drain_form_open(struct diag *dg, struct drain_image *image, const struct codec_settings *settings,
-                                struct drain_form *form)
+                                bool counted, struct drain_form *form)
 {
     const struct object_source sampled = {.bytes = image->header.file_bytes, .context = image, .read = sample_image};
     dcache_status_t status = DCACHE_OK;
+    image->counts = counted;
     *form = (struct drain_form){.codec = CODEC_PLAIN};
     form->plain = (struct object_source){.bytes = image->header.file_bytes, .context = image, .read = read_image};
     form->source = form->plain;

@@ -56,9 +56,10 @@ struct drain_form {
     struct coded_source *coded;
 };
 
-/** Choose the form (settings may be NULL: plain) and begin. Give it to drain_form_close() in any case. */
+/** Choose the form (settings may be NULL: plain) and begin. Give it to drain_form_close() in any case.
+ * @param counted  what is read of the image from now on counts as stored */
 dcache_status_t drain_form_open(struct diag *dg, struct drain_image *image, const struct codec_settings *settings,
-                                struct drain_form *form) DCACHE_MUST_CHECK;
+                                bool counted, struct drain_form *form) DCACHE_MUST_CHECK;
 void drain_form_close(struct drain_form *form);
 
 #endif

@@ -127,7 +127,9 @@ static uint64_t pack_bytes(const struct drain_member *small, size_t count, const
     uint64_t wanted = total / rule->connections + 1;
     if (wanted < PACK_LEAST_BYTES)
         wanted = PACK_LEAST_BYTES;
-    return wanted < rule->block_bytes ? wanted : rule->block_bytes;
+    if (wanted > rule->block_bytes)
+        wanted = rule->block_bytes;
+    return total / (total / wanted + 1) + 1; /* all about alike, and no small rest */
 }
 
 static void add_task(struct drain_tasks *tasks, struct drain_member *members, size_t count, unsigned width)

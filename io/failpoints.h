@@ -59,6 +59,7 @@ enum failpoint_action {
     X("drain.begin", FAILPOINT_STEP)           /* a drainer turns to a step */                                         \
     X("drain.read", FAILPOINT_BYTES)           /* it has read and verified a piece of a shard */                       \
     X("drain.shard", FAILPOINT_STEP)           /* it is about to put a shard */                                        \
+    X("drain.pack", FAILPOINT_STEP)            /* it is about to put several small ones in one object */               \
     X("drain.part", FAILPOINT_STEP)            /* all its shards are stored, its part is not */                        \
     X("drain.manifest", FAILPOINT_STEP)        /* all parts are stored, the manifest is not */                         \
     X("object_file_write", FAILPOINT_WRITE | FAILPOINT_DATA) /* file://: a block is about to be written */             \

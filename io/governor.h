@@ -16,6 +16,7 @@ struct drain_control {
     _Atomic uint64_t shards_stored;
     struct pace pace;             /**< kept between blocks */
     _Atomic uint64_t work_cpu_ns; /**< CPU time of reading, verifying, compressing and encrypting; grows */
+    _Atomic uint64_t writer;      /**< random, in the names of this process's packs; 0: not drawn yet */
 };
 
 /** The drain of one step. */

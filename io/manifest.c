@@ -358,8 +358,8 @@ static dcache_status_t put_document(struct diag *dg, struct object_store *store,
 }
 
 /* `complete` has all shards. Whoever else gets here at the same time puts the same, but for the drainer. */
-static dcache_status_t put_manifest(struct diag *dg, struct object_store *store, const struct manifest *complete,
-                                    bool *durable)
+static dcache_status_t put_manifest(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                    const struct manifest *complete, bool *durable)
 {
     char key[OBJECT_KEY_MAX];
     manifest_key(key, complete->job, complete->set.step);
@@ -368,9 +368,11 @@ static dcache_status_t put_manifest(struct diag *dg, struct object_store *store,
         status = put_document(dg, store, key, complete, OBJECT_IF_ABSENT);
     if (status == DCACHE_ERR_EXISTS)
         return manifest_check(dg, store, complete->job, &complete->set, durable);
-    if (status == DCACHE_OK)
-        *durable = true;
-    return status;
+    if (status != DCACHE_OK)
+        return status;
+    *durable = true;
+    step_objects_remove_unused(dg, store, objects, complete);
+    return DCACHE_OK;
 }
 
 /* One listing tells cheaply that shards are missing: parts are read only by those who come near the end. */
@@ -382,14 +384,14 @@ static dcache_status_t commit_if_complete(struct diag *dg, struct object_store *
     *durable = false;
     if (objects->manifest)
         return manifest_check(dg, store, part->job, set, durable);
-    if (objects->pack_count == 0 && objects->count < set->world_size)
+    if (step_objects_most(objects) < set->world_size)
         return DCACHE_OK;
     dcache_status_t status = step_objects_unite(dg, store, objects, part->job, set, &united);
     if (status != DCACHE_OK)
         return status;
     snprintf(united.drainer, sizeof united.drainer, "%s", part->drainer);
     if (united.shard_count == set->world_size)
-        status = put_manifest(dg, store, &united, durable);
+        status = put_manifest(dg, store, objects, &united, durable);
     manifest_free(&united);
     return status;
 }

@@ -259,6 +259,7 @@ static struct object_traffic azure_traffic(struct object_store *base)
 
 static const struct object_store_ops azure_ops = {
     .scheme = "azure",
+    .by_request = true,
     .create = azure_create,
     .put = azure_put_object,
     .swap = azure_put_swap,

@@ -107,6 +107,7 @@ struct object_traffic {
 /** What a backend does. Every slot blocks, may be called from any thread, and never keeps a pointer it was given. */
 struct object_store_ops {
     const char *scheme;
+    bool by_request; /**< each request costs time and money of its own: small objects are better put together */
     /** Make the container or directory if it is missing; DCACHE_OK also when it was there. Nothing else ever makes a
      * container: where data goes, and who pays for it, is the user's decision. */
     dcache_status_t (*create)(struct object_store *store, struct diag *dg);

@@ -1,6 +1,7 @@
 #include "io/step_objects.h"
 
 #include "io/json_field.h"
+#include "io/pack_name.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -143,6 +144,18 @@ const struct step_object *step_objects_find(const struct step_objects *objects, 
     return bsearch(&wanted, objects->list, objects->count, sizeof wanted, compare_names);
 }
 
+/* A pack may have the ranks that its name tells of, or any when that tells of none. */
+static bool pack_may_have(const struct step_objects *objects, uint32_t rank)
+{
+    for (size_t i = 0; objects->pack_count > 0 && i < objects->count; i++) {
+        struct pack_name name;
+        if (objects->list[i].rank == STEP_OBJECT_PACK &&
+            (!pack_name_parse(objects->list[i].name, &name) || (name.first <= rank && rank <= name.last)))
+            return true;
+    }
+    return false;
+}
+
 bool step_objects_may_have(const struct step_objects *objects, uint32_t rank)
 {
     char name[MANIFEST_OBJECT_MAX + 1];
@@ -152,7 +165,53 @@ bool step_objects_may_have(const struct step_objects *objects, uint32_t rank)
         if (step_objects_find(objects, name) != NULL)
             return true;
     }
-    return objects->pack_count > 0;
+    return pack_may_have(objects, rank);
+}
+
+size_t step_objects_most(const struct step_objects *objects)
+{
+    size_t most = objects->count - objects->pack_count;
+    for (size_t i = 0; objects->pack_count > 0 && i < objects->count; i++) {
+        struct pack_name name;
+        if (objects->list[i].rank != STEP_OBJECT_PACK)
+            continue;
+        if (!pack_name_parse(objects->list[i].name, &name) || most > SIZE_MAX - name.count)
+            return SIZE_MAX;
+        most += name.count;
+    }
+    return most;
+}
+
+/* Which objects of the list the manifest names; malloc'ed. NULL: out of memory. */
+static bool *find_used(const struct step_objects *objects, const struct manifest *manifest)
+{
+    bool *used = calloc(objects->count + 1, sizeof *used);
+    for (size_t i = 0; used != NULL && i < manifest->shard_count; i++) {
+        char name[MANIFEST_OBJECT_MAX + 1];
+        manifest_object_name(&manifest->shards[i], name);
+        const struct step_object *object = step_objects_find(objects, name);
+        if (object != NULL)
+            used[object - objects->list] = true;
+    }
+    return used;
+}
+
+void step_objects_remove_unused(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                const struct manifest *manifest)
+{
+    struct diag quiet = *dg;
+    bool *used = objects->pack_count > 0 ? find_used(objects, manifest) : NULL;
+    for (size_t i = 0; used != NULL && i < objects->count; i++) {
+        char prefix[OBJECT_KEY_MAX];
+        char key[OBJECT_KEY_MAX + MANIFEST_OBJECT_MAX + 1];
+        if (objects->list[i].rank != STEP_OBJECT_PACK || used[i])
+            continue;
+        manifest_step_prefix(prefix, manifest->job, manifest->set.step);
+        snprintf(key, sizeof key, "%s%s", prefix, objects->list[i].name);
+        if (store->ops->remove(store, &quiet, key) != DCACHE_OK)
+            diag_log(dg, DIAG_WARNING, "a pack that nobody needs is left behind: %s", quiet.text);
+    }
+    free(used);
 }
 
 /* Is there an object that can have what the part says? One of its own has just that size; a pack, that place. */

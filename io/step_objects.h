@@ -36,6 +36,14 @@ const struct step_object *step_objects_find(const struct step_objects *objects, 
 /** False when no object can have a shard of `rank`, in whatever form. */
 bool step_objects_may_have(const struct step_objects *objects, uint32_t rank);
 
+/** How many shards there can be at most, as far as names tell; SIZE_MAX: any number. */
+size_t step_objects_most(const struct step_objects *objects);
+
+/** Remove the packs of which the manifest (which can never be replaced) says nothing: those of drainers that were
+ * killed before they told of them. What cannot be removed is left, with a warning. */
+void step_objects_remove_unused(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                const struct manifest *manifest);
+
 /**
  * Unite the parts of `set`; other sets' parts and parts that cannot be decoded are left out (the latter with a
  * warning).

@@ -468,7 +468,8 @@ struct codec_settings options_codec(const struct options *options, const struct 
     return (struct codec_settings){.compress = (enum codec_compress)options->compress,
                                    .level = (int)options->compress_level,
                                    .threads = (unsigned)options->compress_threads,
-                                   .key = key};
+                                   .key = key,
+                                   .pack_below = (uint64_t)options->pack_below};
 }
 
 void options_job_name(const struct options *options, char name[64])

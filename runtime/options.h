@@ -48,6 +48,7 @@ struct options {
     double store_timeout;                /**< seconds for one store operation with its retries; default 60 */
     double store_stall;                  /**< seconds without a byte after which a request is tried again; default 15 */
     int64_t store_connections;           /**< blocks of one shard in flight, 1..64; default 8 */
+    int64_t pack_below;                  /**< bytes; 0 = no packs; default 1 MiB */
     int64_t compress;                    /**< enum codec_compress: none | auto | always; default none */
     int64_t compress_level;              /**< of zstd, 1..19; default 1 */
     int64_t compress_threads;            /**< that compress and encrypt one shard, 1..64; default 1 */

@@ -240,6 +240,15 @@ const struct option options_table[] = {
      .offset = FIELD(store_connections),
      .help = "How many blocks of shards are on their way to the object store, or back, at the same time: so many "
              "connections each drain rank has, and so many blocks of 8 MiB it keeps in memory."},
+    {.key = "pack_below",
+     .type = OPTION_SIZE,
+     .preset = "1MiB",
+     .unit = "bytes",
+     .maximum = INT64_C(1) << 30,
+     .offset = FIELD(pack_below),
+     .help = "Shards smaller than this that a drain rank has at the same step go to Azure Blob together, in objects of "
+             "at most 8 MiB (packs): else each of many small ones costs a request. In a directory each shard has a "
+             "file of its own. 0: an object of its own everywhere."},
     {.key = "compress",
      .type = OPTION_CHOICE,
      .preset = "none",

@@ -57,7 +57,13 @@ static void shard_row(struct table *table, const struct overview *overview, cons
         table_cell(table, "-");
         table_cell(table, "%s", stored != NULL ? text_size(stored->bytes, size) : "-");
     }
-    table_cell(table, "%s", stored != NULL ? "yes" : overview->remote == NULL || overview->remote_failed ? "?" : "no");
+    if (stored != NULL && stored->object[0] != '\0')
+        table_cell(table, "%s at %" PRIu64, stored->object, stored->offset);
+    else
+        table_cell(table, "%s",
+                   stored != NULL                                        ? "yes"
+                   : overview->remote == NULL || overview->remote_failed ? "?"
+                                                                         : "no");
 }
 
 /* Copies and, where there are none, the ranks of the manifest; both ascend. Ranks in neither are left to the line that

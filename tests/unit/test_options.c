@@ -50,6 +50,7 @@ static const struct sample samples[] = {
     {"store_timeout", "DCACHE_STORE_TIMEOUT", FIELD(store_timeout), SECONDS, NULL, 60, "2.5m", 150},
     {"store_stall", "DCACHE_STORE_STALL", FIELD(store_stall), SECONDS, NULL, 15, "250ms", 0.25},
     {"store_connections", "DCACHE_STORE_CONNECTIONS", FIELD(store_connections), INTEGER, NULL, 8, "64", 64},
+    {"pack_below", "DCACHE_PACK_BELOW", FIELD(pack_below), INTEGER, NULL, 1 << 20, "256KiB", 262144},
     {"compress", "DCACHE_COMPRESS", FIELD(compress), INTEGER, NULL, COMPRESS_NONE, "auto", COMPRESS_AUTO},
     {"compress_level", "DCACHE_COMPRESS_LEVEL", FIELD(compress_level), INTEGER, NULL, 1, "19", 19},
     {"compress_threads", "DCACHE_COMPRESS_THREADS", FIELD(compress_threads), INTEGER, NULL, 1, "64", 64},
