@@ -22,6 +22,12 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-settings=$(bash "$here/azurite.sh" start "$directory") || exit
+settings=$(bash "$here/azurite.sh" start "$directory")
+status=$?
+if [ $status -ne 0 ] && [ $status -ne 77 ]; then # somebody may have taken the port that was free: another one
+    settings=$(bash "$here/azurite.sh" start "$directory")
+    status=$?
+fi
+[ $status -eq 0 ] || exit $status
 eval "$settings"
 "$@"

@@ -57,7 +57,10 @@ kill_some() { # SESSION KIND
     victim=$2
     case $2 in
     mpirun) some=("$1") ;;
-    rank) some=("${pids[1 + RANDOM % (${#pids[@]} - 1)]}") ;; # the first is mpirun
+    rank) # the first is mpirun, which has not always started a rank yet
+        some=("${pids[@]}")
+        [ ${#pids[@]} -lt 2 ] || some=("${pids[1 + RANDOM % (${#pids[@]} - 1)]}")
+        ;;
     *) some=("${pids[@]}") ;;
     esac
     disown "$1" # or the shell says that it was killed

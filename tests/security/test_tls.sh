@@ -22,6 +22,7 @@ command -v openssl >/dev/null || {
 
 start() { # LOG REPLY [CERTIFICATE KEY VERSION]: sets port
     : >"$1"
+    : >port.txt # now: the service empties it some time later, and the one before has left its port there
     python3 -W ignore "$here/service.py" "$@" >port.txt 2>service.err &
     services+=($!)
     for ((i = 0; i < 600; i++)); do
