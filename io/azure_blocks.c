@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_BYTES ((size_t)2 << 20)
 
 #define LOOK_S 0.1 /* how soon a thread that waits notices that it need not any more */
 
@@ -79,6 +82,20 @@ static void keep_idle(struct azure_blocks *blocks, const struct azure_blocks_use
         free(block);
 }
 
+/* A large one in huge pages, where the system has them for the asking: 4 faults instead of 2048, which on a virtual
+ * machine can cost more than the bytes that come in. A small object gets a whole block, too, but touches little of it.
+ */
+static void *allocate(size_t bytes)
+{
+    void *memory = NULL;
+    if (bytes < HUGE_BYTES || bytes > SIZE_MAX - HUGE_BYTES)
+        return malloc(bytes);
+    if (posix_memalign(&memory, HUGE_BYTES, bytes) != 0)
+        return NULL;
+    (void)madvise(memory, bytes / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE); /* else small pages do */
+    return memory;
+}
+
 dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, struct azure_blocks_user *user,
                                   const atomic_bool *stop, void **block)
 {
@@ -98,7 +115,7 @@ dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, 
     if (cancelled)
         return diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
     if (taken == NULL)
-        taken = malloc(user->block_bytes); /* a small object gets a whole one too: what it does not touch is free */
+        taken = allocate(user->block_bytes);
     *block = taken;
     if (taken != NULL)
         return DCACHE_OK;

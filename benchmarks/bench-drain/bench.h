@@ -18,9 +18,13 @@ struct bench_options {
     unsigned connections;
     uint64_t block_bytes;
     bool json;
-    bool check;       /* the sink compares digests */
-    const char *url;  /* of the store; NULL: the sink in here */
-    const char *tier; /* where the shards are made */
+    bool check;          /* the sink compares digests */
+    bool tls;            /* ... and speaks TLS */
+    bool rclone;         /* send by rclone, too */
+    unsigned latency_ms; /* of the sink's answers */
+    uint64_t pack_below; /* as the library's option */
+    const char *url;     /* of the store; NULL: the sink in here */
+    const char *tier;    /* where the shards are made */
 };
 
 /* Shards in a node store of their own. */
@@ -46,13 +50,14 @@ struct sink {
     pid_t pid;
     int port;
 };
-bool sink_start(struct sink *sink, bool check);
+bool sink_start(struct sink *sink, const struct bench_options *options, const char *certificate_file);
 void sink_stop(struct sink *sink);
 
 /* Where to send, and as whom. */
 struct bench_target {
     char url[OBJECT_URL_MAX];
     struct object_credentials credentials;
+    char certificate[600]; /* file with what to trust beside the usual; "" = nothing */
 };
 
 /* Send the shards' files as blocks of the objects PREFIX-0, PREFIX-1 ... below the target. One loop over libcurl's
@@ -61,5 +66,10 @@ dcache_status_t loop_multi(struct diag *dg, const struct bench_options *options,
                            const struct bench_shards *shards, const char *prefix);
 dcache_status_t loop_threads(struct diag *dg, const struct bench_options *options, const struct bench_target *target,
                              const struct bench_shards *shards, const char *prefix);
+
+/* The same files by rclone, a process of its own: how people copy a directory to Blob today. */
+bool rclone_is_there(void);
+dcache_status_t rclone_copy(struct diag *dg, const struct bench_options *options, const struct bench_target *target,
+                            const struct bench_shards *shards, const char *prefix);
 
 #endif

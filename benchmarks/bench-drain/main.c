@@ -10,20 +10,24 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The ways to send, in the order of each round. */
-enum way { WAY_CURL, WAY_CURL_THREADS, WAY_DRAIN, WAYS };
+/* The ways to send, in the order of each round; the last one only where it is installed. */
+enum way { WAY_CURL, WAY_CURL_THREADS, WAY_DRAIN, WAY_RCLONE, WAYS };
 
-static const char *const way_names[WAYS] = {"curl", "curl_threads", "drain"};
-static const char *const way_texts[WAYS] = {"libcurl, one multi loop", "libcurl, threads", "drain"};
+static const char *const way_names[WAYS] = {"curl", "curl_threads", "drain", "rclone"};
+static const char *const way_texts[WAYS] = {"libcurl, one multi loop", "libcurl, threads", "drain", "rclone"};
 
 static const char usage[] =
     "usage: bench-drain [--bytes N] [--shards N] [--rounds N] [--connections N] [--block N] [--check] [--url URL]\n"
-    "                   [--tier DIRECTORY] [--json]\n"
+    "                   [--tier DIRECTORY] [--tls] [--latency MS] [--pack-below N] [--no-rclone] [--json]\n"
     "Drains shards of a node store to an object store, beside a bare libcurl loop that sends the same bytes.\n"
     "  --bytes N        bytes of each shard (256 MiB); K, M and G are allowed behind a number\n"
     "  --shards N       how many (4)        --rounds N       how often (5)\n"
     "  --connections N  at once (8)         --block N        bytes of a block (8M)\n"
     "  --check          the sink compares the digests\n"
+    "  --tls            the sink speaks TLS, with a certificate made for the run\n"
+    "  --latency MS     the sink answers so much later (0), as a service that is far away\n"
+    "  --pack-below N   shards of fewer bytes are drained in packs (1M); 0: never\n"
+    "  --no-rclone      do not send by rclone as well, where it is installed\n"
     "  --url URL        an object store (credentials as the library finds them) instead of the sink in here, which\n"
     "                   takes all and keeps nothing; default: $TEST_AZURE_URL, if it is set\n"
     "  --tier DIRECTORY where the shards are made (/dev/shm)\n"
@@ -68,6 +72,12 @@ static bool take_option(int letter, const char *value, struct bench_options *opt
         good = read_number(value, 1, OBJECT_CONNECTIONS_MAX, &number);
         options->connections = (unsigned)number;
         return good;
+    case 'l':
+        good = read_number(value, 0, 10000, &number);
+        options->latency_ms = (unsigned)number;
+        return good;
+    case 'p':
+        return read_number(value, 0, 1ull << 30, &options->pack_below);
     case 'k':
         return read_number(value, 4096, 1u << 30, &options->block_bytes);
     case 'u':
@@ -89,7 +99,11 @@ static int read_options(int argc, char **argv, struct bench_options *options)
                                           {"block", required_argument, NULL, 'k'},
                                           {"url", required_argument, NULL, 'u'},
                                           {"tier", required_argument, NULL, 't'},
+                                          {"latency", required_argument, NULL, 'l'},
+                                          {"pack-below", required_argument, NULL, 'p'},
                                           {"check", no_argument, NULL, 'C'},
+                                          {"tls", no_argument, NULL, 'T'},
+                                          {"no-rclone", no_argument, NULL, 'R'},
                                           {"json", no_argument, NULL, 'j'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
@@ -98,6 +112,8 @@ static int read_options(int argc, char **argv, struct bench_options *options)
                                       .rounds = 5,
                                       .connections = OBJECT_CONNECTIONS,
                                       .block_bytes = 8u << 20,
+                                      .pack_below = 1u << 20,
+                                      .rclone = true,
                                       .url = getenv("TEST_AZURE_URL"),
                                       .tier = "/dev/shm"};
     int letter;
@@ -107,6 +123,8 @@ static int read_options(int argc, char **argv, struct bench_options *options)
             return bad("what is", argv[optind - 1]) + 1;
         options->check |= letter == 'C';
         options->json |= letter == 'j';
+        options->tls |= letter == 'T';
+        options->rclone &= letter != 'R';
         if (letter == 'h') {
             fputs(usage, stdout);
             return 1;
@@ -124,12 +142,18 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static double cpu_s(void)
+static double cpu_of_whom(int who)
 {
     struct rusage usage_now;
-    getrusage(RUSAGE_SELF, &usage_now);
+    getrusage(who, &usage_now);
     return (double)(usage_now.ru_utime.tv_sec + usage_now.ru_stime.tv_sec) +
            (double)(usage_now.ru_utime.tv_usec + usage_now.ru_stime.tv_usec) * 1e-6;
+}
+
+/* Of this process and of rclone's, once they have ended; the sink lives on. */
+static double cpu_s(void)
+{
+    return cpu_of_whom(RUSAGE_SELF) + cpu_of_whom(RUSAGE_CHILDREN);
 }
 
 /* Each round drains to a prefix of its own, so that nothing is there yet. */
@@ -137,12 +161,14 @@ static dcache_status_t drain(struct diag *dg, const struct bench_options *option
                              const struct bench_shards *shards, const char *prefix)
 {
     const struct object_policy policy = {.block_bytes = options->block_bytes, .connections = options->connections};
+    const struct codec_settings plain = {.threads = 1, .pack_below = options->pack_below};
     const struct drain_request request = {.job = "bench-drain",
                                           .set = shards->set,
                                           .drainer = "bench",
                                           .stores = &shards->store,
                                           .items = shards->items,
-                                          .item_count = options->shards};
+                                          .item_count = options->shards,
+                                          .codec = &plain};
     struct drain_control control = {.cancel = false};
     struct object_store *store = NULL;
     char url[OBJECT_URL_MAX];
@@ -164,8 +190,15 @@ static dcache_status_t send(enum way way, struct diag *dg, const struct bench_op
 {
     if (way == WAY_DRAIN)
         return drain(dg, options, target, shards, prefix);
+    if (way == WAY_RCLONE)
+        return rclone_copy(dg, options, target, shards, prefix);
     return way == WAY_CURL ? loop_multi(dg, options, target, shards, prefix)
                            : loop_threads(dg, options, target, shards, prefix);
+}
+
+static unsigned ways_of(const struct bench_options *options)
+{
+    return options->rclone ? WAYS : WAY_RCLONE;
 }
 
 /* Round 0 warms up and is not kept. */
@@ -174,8 +207,8 @@ static dcache_status_t run_rounds(struct diag *dg, const struct bench_options *o
                                   struct bench_result results[WAYS])
 {
     for (unsigned round = 0; round <= options->rounds; round++) {
-        for (unsigned i = 0; i < WAYS; i++) {
-            enum way way = (enum way)((i + round) % WAYS); /* none is always the first */
+        for (unsigned i = 0; i < ways_of(options); i++) {
+            enum way way = (enum way)((i + round) % ways_of(options)); /* none is always the first */
             char prefix[64];
             snprintf(prefix, sizeof prefix, "bench-%ld-%u-%s", (long)getpid(), round, way_names[way]);
             double start = now_s();
@@ -197,7 +230,10 @@ static dcache_status_t find_target(struct diag *dg, const struct bench_options *
 {
     char url[OBJECT_URL_MAX];
     if (options->url == NULL) {
-        snprintf(target->url, sizeof target->url, "http://127.0.0.1:%d/sink/bench", sink->port);
+        snprintf(target->url, sizeof target->url, "%s://127.0.0.1:%d/sink/bench", options->tls ? "https" : "http",
+                 sink->port);
+        snprintf(target->credentials.endpoint, sizeof target->credentials.endpoint, "%s://127.0.0.1:%d/sink",
+                 options->tls ? "https" : "http", sink->port);
         snprintf(target->credentials.account, sizeof target->credentials.account, "sink");
         snprintf(target->credentials.key, sizeof target->credentials.key, "bm8gc2VjcmV0IGF0IGFsbA==");
         return DCACHE_OK;
@@ -224,66 +260,118 @@ static int ascending(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static double median(const double *values, unsigned count)
+/* Least, median and largest of what the rounds gave. */
+struct spread {
+    double least;
+    double median;
+    double most;
+};
+
+static struct spread spread_of(const double *values, unsigned count)
 {
     double sorted[ROUNDS_MAX];
     memcpy(sorted, values, count * sizeof *values);
     qsort(sorted, count, sizeof *sorted, ascending);
-    return count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+    const double median = count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+    return (struct spread){.least = sorted[0], .median = median, .most = sorted[count - 1]};
+}
+
+/* Of each round by itself, since what else the machine does changes from round to round. */
+static struct spread ratio_of(const double *numerators, const double *denominators, unsigned count)
+{
+    double ratios[ROUNDS_MAX];
+    for (unsigned i = 0; i < count; i++)
+        ratios[i] = denominators[i] > 0 ? numerators[i] / denominators[i] : 0;
+    return spread_of(ratios, count);
 }
 
 static double rate_of(const struct bench_options *options, const struct bench_shards *shards,
                       const struct bench_result *result)
 {
-    return (double)shards->bytes / 1e9 / median(result->seconds, options->rounds);
+    return (double)shards->bytes / 1e9 / spread_of(result->seconds, options->rounds).median;
 }
 
 static double cpu_of(const struct bench_options *options, const struct bench_shards *shards,
                      const struct bench_result *result)
 {
-    return median(result->cpu_s, options->rounds) / ((double)shards->bytes / 1e9);
+    return spread_of(result->cpu_s, options->rounds).median / ((double)shards->bytes / 1e9);
 }
 
 static void show_table(const struct bench_options *options, const struct bench_shards *shards,
                        const struct bench_target *target, const struct bench_result results[WAYS])
 {
-    printf("%u shards, %.3f GB in all, blocks of %.3f MB, %u connections, %u rounds, to %s\n", options->shards,
+    const struct bench_result *curl = &results[WAY_CURL];
+    printf("%u shards, %.3f GB in all, blocks of %.3f MB, %u connections, %u rounds, to %s%s\n", options->shards,
            (double)shards->bytes / 1e9, (double)options->block_bytes / 1e6, options->connections, options->rounds,
-           options->url == NULL ? "the sink in here" : target->url);
-    printf("%-26s %8s %8s %9s %8s\n", "", "GB/s", "of curl", "CPU s/GB", "of curl");
-    for (enum way way = 0; way < WAYS; way++) {
-        double rate = rate_of(options, shards, &results[way]);
-        double cpu = cpu_of(options, shards, &results[way]);
-        printf("%-26s %8.3f %8.2f %9.3f %8.2f\n", way_texts[way], rate,
-               rate / rate_of(options, shards, &results[WAY_CURL]), cpu,
-               cpu / cpu_of(options, shards, &results[WAY_CURL]));
+           options->url == NULL ? "the sink in here" : target->url, options->tls ? " over TLS" : "");
+    printf("%-26s %8s   %-22s %9s %8s\n", "", "GB/s", "of curl (least, most)", "CPU s/GB", "of curl");
+    for (unsigned way = 0; way < ways_of(options); way++) {
+        const struct spread rate = ratio_of(curl->seconds, results[way].seconds, options->rounds);
+        const struct spread cpu = ratio_of(results[way].cpu_s, curl->cpu_s, options->rounds);
+        printf("%-26s %8.3f   %5.2f (%5.2f, %5.2f)   %9.3f %8.2f\n", way_texts[way],
+               rate_of(options, shards, &results[way]), rate.median, rate.least, rate.most,
+               cpu_of(options, shards, &results[way]), cpu.median);
     }
+}
+
+static void add_spread(json_t *root, const char *way, const char *what, struct spread spread)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s_%s", way, what);
+    json_object_set_new(
+        root, key, json_pack("{s:f, s:f, s:f}", "least", spread.least, "median", spread.median, "most", spread.most));
+}
+
+static void add_way(json_t *root, const struct bench_options *options, const struct bench_shards *shards,
+                    const struct bench_result results[WAYS], enum way way)
+{
+    const struct bench_result *curl = &results[WAY_CURL];
+    char key[64];
+    json_t *seconds = json_array();
+    snprintf(key, sizeof key, "%s_GBps", way_names[way]);
+    json_object_set_new(root, key, json_real(rate_of(options, shards, &results[way])));
+    snprintf(key, sizeof key, "%s_cpu_s_per_GB", way_names[way]);
+    json_object_set_new(root, key, json_real(cpu_of(options, shards, &results[way])));
+    add_spread(root, way_names[way], "of_curl", ratio_of(curl->seconds, results[way].seconds, options->rounds));
+    add_spread(root, way_names[way], "cpu_of_curl", ratio_of(results[way].cpu_s, curl->cpu_s, options->rounds));
+    for (unsigned i = 0; i < options->rounds; i++)
+        json_array_append_new(seconds, json_real(results[way].seconds[i]));
+    snprintf(key, sizeof key, "%s_s", way_names[way]);
+    json_object_set_new(root, key, seconds);
 }
 
 static int show_json(const struct bench_options *options, const struct bench_shards *shards,
                      const struct bench_target *target, const struct bench_result results[WAYS])
 {
-    json_t *root =
-        json_pack("{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:i, s:s, s:b}", "format", "bench-drain", "version", 1, "dcache",
-                  DCACHE_VERSION, "shards", (int)options->shards, "bytes", (json_int_t)shards->bytes, "block_bytes",
-                  (json_int_t)options->block_bytes, "connections", (int)options->connections, "rounds",
-                  (int)options->rounds, "store", options->url == NULL ? "sink" : target->url, "check", options->check);
-    for (enum way way = 0; way < WAYS; way++) {
-        char key[64];
-        json_t *seconds = json_array();
-        snprintf(key, sizeof key, "%s_GBps", way_names[way]);
-        json_object_set_new(root, key, json_real(rate_of(options, shards, &results[way])));
-        snprintf(key, sizeof key, "%s_cpu_s_per_GB", way_names[way]);
-        json_object_set_new(root, key, json_real(cpu_of(options, shards, &results[way])));
-        for (unsigned i = 0; i < options->rounds; i++)
-            json_array_append_new(seconds, json_real(results[way].seconds[i]));
-        snprintf(key, sizeof key, "%s_s", way_names[way]);
-        json_object_set_new(root, key, seconds);
-    }
+    json_t *root = json_pack("{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:i, s:I}", "format",
+                             "bench-drain", "version", 1, "dcache", DCACHE_VERSION, "shards", (int)options->shards,
+                             "bytes", (json_int_t)shards->bytes, "block_bytes", (json_int_t)options->block_bytes,
+                             "connections", (int)options->connections, "rounds", (int)options->rounds, "store",
+                             options->url == NULL ? "sink" : target->url, "check", options->check, "tls", options->tls,
+                             "latency_ms", (int)options->latency_ms, "pack_below", (json_int_t)options->pack_below);
+    for (unsigned way = 0; way < ways_of(options); way++)
+        add_way(root, options, shards, results, (enum way)way);
     int status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(root);
     return status == 0 ? 0 : 1;
+}
+
+/* The shards' directory has room for the certificate, too, and is removed with all in it. */
+static dcache_status_t prepare(struct diag *dg, struct bench_options *options, struct bench_shards *shards,
+                               struct sink *sink, struct bench_target *target)
+{
+    dcache_status_t status = shards_make(dg, options, shards);
+    if (status != DCACHE_OK)
+        return status;
+    if (options->tls) {
+        snprintf(target->certificate, sizeof target->certificate, "%s/certificate.pem", shards->root);
+        setenv("CURL_CA_BUNDLE", target->certificate, 1); /* for the library */
+    }
+    if (options->url == NULL && !sink_start(sink, options, target->certificate))
+        return diag_fail(dg, DCACHE_ERR_IO, "the sink cannot be started");
+    options->rclone = options->rclone && rclone_is_there();
+    return find_target(dg, options, sink, target);
 }
 
 int main(int argc, char **argv)
@@ -298,10 +386,9 @@ int main(int argc, char **argv)
     if (status != 0)
         return status - 1;
     diag_init(&dg, "bench-drain", -1, DIAG_WARNING);
-    if (options.url == NULL && !sink_start(&sink, options.check))
-        return bad("the sink cannot be started", "");
-    bool good = find_target(&dg, &options, &sink, &target) == DCACHE_OK &&
-                shards_make(&dg, &options, &shards) == DCACHE_OK &&
+    if (options.tls && options.url != NULL)
+        return bad("--tls is the sink's, a --url says itself what it speaks", "");
+    bool good = prepare(&dg, &options, &shards, &sink, &target) == DCACHE_OK &&
                 run_rounds(&dg, &options, &target, &shards, results) == DCACHE_OK;
     if (!good)
         fprintf(stderr, "bench-drain: %s\n", dg.text);

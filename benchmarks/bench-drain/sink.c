@@ -4,6 +4,7 @@
 #include "bench.h"
 #include "io/azure_auth.h"
 #include "io/crc64.h"
+#include "link.h"
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -17,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HEAD_MAX    16384
@@ -37,6 +39,8 @@ static struct {
     struct object *list; /* ascending by path */
     size_t count;
     bool check;
+    unsigned latency_ms; /* before each answer */
+    SSL_CTX *identity;   /* NULL: plain */
 } objects = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 struct request {
@@ -82,18 +86,6 @@ static struct object *find_or_add(const char *path)
     return &grown[at];
 }
 
-static bool give(int fd, const char *data, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t sent = send(fd, data, bytes, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        data += sent;
-        bytes -= (size_t)sent;
-    }
-    return true;
-}
-
 static const char *header_of(const struct request *request, const char *name, char *value, size_t size)
 {
     const char *line = strcasestr(request->head, name);
@@ -104,7 +96,7 @@ static const char *header_of(const struct request *request, const char *name, ch
 }
 
 /* Read what comes before the body. False: the client has gone. */
-static bool read_head(int fd, struct request *request)
+static bool read_head(struct link *link, struct request *request)
 {
     char value[64];
     char target[6144];
@@ -112,7 +104,7 @@ static bool read_head(int fd, struct request *request)
     request->head[0] = '\0';
     while (strstr(request->head, "\r\n\r\n") == NULL) {
         size_t room = sizeof request->head - 1 - request->head_bytes;
-        ssize_t got = room > 0 ? recv(fd, request->head + request->head_bytes, room, 0) : 0;
+        ssize_t got = room > 0 ? link_read(link, request->head + request->head_bytes, room, false) : 0;
         if (got <= 0)
             return false;
         request->head_bytes += (size_t)got;
@@ -128,7 +120,7 @@ static bool read_head(int fd, struct request *request)
 }
 
 /* Take the body: into memory when it is small, past the CPU when nobody looks at it. */
-static bool read_body(int fd, struct request *request, char *piece)
+static bool read_body(struct link *link, struct request *request, char *piece)
 {
     size_t skip = (size_t)(strstr(request->head, "\r\n\r\n") + 4 - request->head);
     const char *early = request->head + skip;
@@ -144,7 +136,7 @@ static bool read_body(int fd, struct request *request, char *piece)
         bool drop = request->data == NULL && !objects.check;
         char *target = request->data != NULL ? request->data + (request->length - left) : piece;
         size_t most = request->data != NULL || left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
-        ssize_t got = recv(fd, target, most, drop ? MSG_TRUNC : 0);
+        ssize_t got = link_read(link, target, most, drop);
         if (got <= 0)
             return false;
         if (objects.check)
@@ -157,12 +149,12 @@ static bool read_body(int fd, struct request *request, char *piece)
     return true;
 }
 
-static bool answer(int fd, const char *status, const char *headers, const char *body, size_t bytes)
+static bool answer(struct link *link, const char *status, const char *headers, const char *body, size_t bytes)
 {
     char head[512];
     int length =
         snprintf(head, sizeof head, "HTTP/1.1 %s\r\n" ANSWER "%sContent-Length: %zu\r\n\r\n", status, headers, bytes);
-    return give(fd, head, (size_t)length) && give(fd, body, bytes);
+    return link_write(link, head, (size_t)length) && link_write(link, body, bytes);
 }
 
 static bool is_block(const char *query)
@@ -171,10 +163,10 @@ static bool is_block(const char *query)
     return comp != NULL && (comp[10] == '\0' || comp[10] == '&');
 }
 
-static bool answer_put(int fd, struct request *request)
+static bool answer_put(struct link *link, struct request *request)
 {
     if (!request->matches)
-        return answer(fd, "400 Bad", "x-ms-error-code: Crc64Mismatch\r\n", "", 0);
+        return answer(link, "400 Bad", "x-ms-error-code: Crc64Mismatch\r\n", "", 0);
     bool is_list = strstr(request->query, "comp=blocklist") != NULL;
     pthread_mutex_lock(&objects.lock);
     struct object *object = strstr(request->query, "restype=container") == NULL ? find_or_add(request->path) : NULL;
@@ -190,10 +182,10 @@ static bool answer_put(int fd, struct request *request)
             request->data = NULL;
     }
     pthread_mutex_unlock(&objects.lock);
-    return answer(fd, "201 Created", "", "", 0);
+    return answer(link, "201 Created", "", "", 0);
 }
 
-static bool answer_get(int fd, const struct request *request)
+static bool answer_get(struct link *link, const struct request *request)
 {
     bool found;
     bool good = false;
@@ -204,24 +196,24 @@ static bool answer_get(int fd, const struct request *request)
     char headers[128];
     unsigned long long first = 0, last = 0;
     if (!found) {
-        good = answer(fd, "404 No", "x-ms-error-code: BlobNotFound\r\n", "", 0);
+        good = answer(link, "404 No", "x-ms-error-code: BlobNotFound\r\n", "", 0);
     } else if (strcmp(request->method, "HEAD") == 0) {
         snprintf(headers, sizeof headers, "HTTP/1.1 200 OK\r\n" ANSWER "Content-Length: %llu\r\n\r\n",
                  (unsigned long long)objects.list[at].bytes);
-        good = give(fd, headers, strlen(headers));
+        good = link_write(link, headers, strlen(headers));
     } else if (sscanf(header_of(request, "\nRange", range, sizeof range), "bytes=%llu-%llu", &first, &last) == 2 &&
                objects.list[at].data != NULL && first <= last && last < objects.list[at].bytes) {
         snprintf(headers, sizeof headers, "Content-Range: bytes %llu-%llu/%llu\r\n", first, last,
                  (unsigned long long)objects.list[at].bytes);
-        good = answer(fd, "206 Partial", headers, objects.list[at].data + first, last - first + 1);
+        good = answer(link, "206 Partial", headers, objects.list[at].data + first, last - first + 1);
     } else {
-        good = answer(fd, "416 No", "x-ms-error-code: InvalidRange\r\n", "", 0);
+        good = answer(link, "416 No", "x-ms-error-code: InvalidRange\r\n", "", 0);
     }
     pthread_mutex_unlock(&objects.lock);
     return good;
 }
 
-static bool answer_list(int fd, const struct request *request)
+static bool answer_list(struct link *link, const struct request *request)
 {
     char prefix[2048] = "";
     const char *from = strstr(request->query, "prefix=");
@@ -251,34 +243,43 @@ static bool answer_list(int fd, const struct request *request)
     pthread_mutex_unlock(&objects.lock);
     fputs("</Blobs><NextMarker/></EnumerationResults>", out);
     fclose(out);
-    bool good = answer(fd, "200 OK", "", body, bytes);
+    bool good = answer(link, "200 OK", "", body, bytes);
     free(body);
     return good;
 }
 
-static bool serve(int fd, struct request *request)
+static bool serve(struct link *link, struct request *request)
 {
     if (strcmp(request->method, "PUT") == 0)
-        return answer_put(fd, request);
+        return answer_put(link, request);
     if (strcmp(request->method, "DELETE") == 0)
-        return answer(fd, "202 Accepted", "", "", 0);
+        return answer(link, "202 Accepted", "", "", 0);
     if (strstr(request->query, "comp=list") != NULL)
-        return answer_list(fd, request);
-    return answer_get(fd, request);
+        return answer_list(link, request);
+    return answer_get(link, request);
+}
+
+static void nap(unsigned ms)
+{
+    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    if (ms > 0)
+        (void)nanosleep(&time, NULL);
 }
 
 static void *connection(void *context)
 {
-    int fd = (int)(intptr_t)context;
+    struct link link;
     char *piece = malloc(PIECE_BYTES);
     struct request *request = calloc(1, sizeof *request);
-    bool going = piece != NULL && request != NULL;
-    while (going && read_head(fd, request)) {
-        going = read_body(fd, request, piece) && serve(fd, request);
+    bool going = link_open(&link, (int)(intptr_t)context, objects.identity) && piece != NULL && request != NULL;
+    while (going && read_head(&link, request)) {
+        going = read_body(&link, request, piece);
+        nap(objects.latency_ms);
+        going = going && serve(&link, request);
         free(request->data);
         request->data = NULL;
     }
-    close(fd);
+    link_close(&link);
     free(request);
     free(piece);
     return NULL;
@@ -299,7 +300,7 @@ static void run(int listener)
     }
 }
 
-bool sink_start(struct sink *sink, bool check)
+bool sink_start(struct sink *sink, const struct bench_options *options, const char *certificate_file)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
@@ -307,14 +308,20 @@ bool sink_start(struct sink *sink, bool check)
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 128) != 0 ||
         getsockname(listener, (struct sockaddr *)&address, &length) != 0)
         return false;
+    if (options->tls && (objects.identity = link_make_identity(certificate_file)) == NULL)
+        return false;
     sink->port = ntohs(address.sin_port);
     sink->pid = fork();
     if (sink->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        objects.check = check;
+        signal(SIGPIPE, SIG_IGN); /* OpenSSL's writes */
+        objects.check = options->check;
+        objects.latency_ms = options->latency_ms;
         run(listener);
     }
     close(listener);
+    SSL_CTX_free(objects.identity);
+    objects.identity = NULL;
     return sink->pid > 0;
 }
 
