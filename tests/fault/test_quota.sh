@@ -3,6 +3,7 @@
 # step stays on its nodes, closing says why, and with room it is drained. (Node stores are not tried: a mapped page of this
 # file system needs more of the quota when it is written to, whatever was allocated before; docs/operations.md.)
 # timeout: 180
+# slots: 1
 # shellcheck source=tests/fault/runs.sh
 . "$TEST_SOURCE_DIR/tests/fault/runs.sh"
 PATH=$PATH:/usr/sbin:/sbin

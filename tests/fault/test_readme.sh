@@ -1,5 +1,6 @@
 #!/bin/bash
 # What README.md says is so: the program it quotes is the one that is tested, and the documents it names are there.
+# slots: 1
 set -u
 cd "$TEST_SOURCE_DIR" || exit 1
 status=0

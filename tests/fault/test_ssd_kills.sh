@@ -3,6 +3,7 @@
 # memory is gone. The relaunch goes on from a step that the SSDs have, and the result has the same bits as that of a run
 # that nothing happened to.
 # timeout: 400
+# slots: 1
 # shellcheck source=tests/fault/runs.sh
 . "$TEST_SOURCE_DIR/tests/fault/runs.sh"
 export DCACHE_NODE_SIZE=1 DCACHE_STORE=none DCACHE_LOG=error DCACHE_SSD_STORE=$PWD/ssd
@@ -32,6 +33,10 @@ kill_and_reboot() { # TIER FAILPOINT LEAST
     [ "${from:-0}" -ge "$least" ] || fail "that should have been step $least at least"
     [ "${from:-0}" -le $((${reported:-0} + 10)) ] || fail "that step was never taken"
     must_be_equal expected.h5 result.h5
+}
+
+# What the relaunch has saved since is there, too.
+reboot_at_the_end() {
     rm -rf "$DCACHE_MEMORY_STORE"
     must_run third.log $ranks "${heat[@]}" --output result.h5
     grep -q '^heat2d: restarted from step 80$' third.log || fail "the last step is not on the SSDs: $(cat third.log)"
@@ -45,7 +50,9 @@ first=slot.sync=kill@1#7
 for point in "$first" slot.sync=kill@0#8 slot.sync=kill@2#9 store.sync=kill@1#9 checkpoint.header=kill@2#3; do
     kill_and_reboot ssd "$point" 0
 done
+reboot_at_the_end
 # The third copy, in the middle; before the header; when only the last sync is missing.
 for point in ssd.copy=kill@2#3 ssd.header=kill@0#3 slot.sync=kill@1#6 store.sync=kill@0#5; do
     kill_and_reboot both "$point" 20
 done
+reboot_at_the_end

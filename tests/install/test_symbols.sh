@@ -1,6 +1,7 @@
 #!/bin/bash
 # What the library shows to the programs it is linked into: the declared functions and nothing else, no state of its
 # own, and a tool that runs where there is no MPI.
+# slots: 1
 set -u
 library=$TEST_BUILD_DIR/lib/libdcache.so
 archive=$TEST_BUILD_DIR/lib/libdcache.a

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What is built has the compiler's and linker's defences: position independent, relocations read-only, no executable
 # stack, stack protector, fortified calls.
+# slots: 1
 set -u
 build=${TEST_BUILD_DIR:?}
 failures=0

@@ -1,6 +1,7 @@
 #!/bin/bash
 # timeout: 300
 # A store that gives out older objects for newer ones: each is noticed, none is taken.
+# slots: 1
 set -u
 umask 077
 dcache=${TEST_BUILD_DIR:?}/bin/dcache

@@ -1,6 +1,7 @@
 #!/bin/bash
 # timeout: 300
 # Secrets: the tool leaves no core file that has them, they are in no command line, and in nothing that is printed.
+# slots: 1
 set -u
 dcache=${TEST_BUILD_DIR:?}/bin/dcache
 here=$TEST_SOURCE_DIR/tests/security

@@ -1,6 +1,7 @@
 #!/bin/bash
 # timeout: 300
 # Whom the tool talks to: certificates that are not right, old TLS, and redirections get no request and no signature.
+# slots: 1
 set -u
 dcache=${TEST_BUILD_DIR:?}/bin/dcache
 here=$TEST_SOURCE_DIR/tests/security

@@ -2,6 +2,7 @@
 # The tool `dcache`, on node stores filled by program_fill_store and a file:// object store: what it says, its JSON, its
 # exit codes. Two nodes of a job of four ranks; node 0 holds the replicas of node 1 and the other way round.
 # timeout: 120
+# slots: 1
 set -u
 umask 077
 build=${TEST_BUILD_DIR:-$DCACHE_BUILD_DIR}

@@ -2,6 +2,7 @@
 # Compressed and encrypted shards through the tool `dcache`: drain, ls, show, verify; what zstd and a small decoder of
 # our documented format (tests/tools/read_coded.py) make of the objects; wrong keys; and that no key gets anywhere.
 # timeout: 400 (on a busy machine)
+# slots: 1
 set -u
 umask 077
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1

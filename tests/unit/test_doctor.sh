@@ -1,6 +1,7 @@
 #!/bin/bash
 # `dcache doctor`: what is well, what is not, with which remedy, and that it leaves nothing behind.
 # timeout: 60
+# slots: 1
 set -u
 umask 077
 dcache=$TEST_BUILD_DIR/bin/dcache
