@@ -11,11 +11,14 @@
 # With AZURITE_TLS=1 it speaks https, with a certificate of a CA made for it, and takes tokens, whose signatures it does
 # not check; CURL_CA_BUNDLE, which is printed as well, is that CA.
 #
+# With AZURITE_HOST=ADDRESS it listens there, for other hosts.
+#
 # It is installed in $AZURITE_HOME, or else in build/azurite of the tree. Status 77: node or npm is not there.
 set -u
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 home=${AZURITE_HOME:-$here/../../build/azurite}
+host=${AZURITE_HOST:-127.0.0.1}
 main=$home/node_modules/azurite/dist/src/blob/main.js
 # The account that every Azurite has, as Microsoft publishes it: no secret.
 account=devstoreaccount1
@@ -48,12 +51,12 @@ install_azurite() {
 }
 
 answers() { # PORT
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+    (exec 3<>"/dev/tcp/$host/$1") 2>/dev/null
 }
 
 free_port() {
-    node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => {
-        console.log(s.address().port); s.close(); });'
+    node -e 'const s = require("net").createServer().listen(0, process.argv[1], () => {
+        console.log(s.address().port); s.close(); });' "$host"
 }
 
 is_running() { # DIRECTORY: is the process in its pid file alive, and an Azurite?
@@ -97,14 +100,14 @@ start_azurite() { # DIRECTORY [PORT]
         printf "export CURL_CA_BUNDLE='%s'\n" "$directory/ca.pem"
     fi
     # In a session of its own, so that an interrupted test does not take it down before `stop` does.
-    setsid node "$main" --blobHost 127.0.0.1 --blobPort "$port" --inMemoryPersistence --silent \
+    setsid node "$main" --blobHost "$host" --blobPort "$port" --inMemoryPersistence --silent \
         --disableTelemetry --skipApiVersionCheck "${tls[@]}" >"$directory/azurite.log" 2>&1 </dev/null &
     echo $! >"$directory/azurite.pid"
     for ((i = 0; i < 300; i++)); do
         if answers "$port"; then
             printf "export AZURE_STORAGE_CONNECTION_STRING='%s'\n" \
-                "AccountName=$account;AccountKey=$key;BlobEndpoint=$scheme://127.0.0.1:$port/$account"
-            printf "export TEST_AZURE_URL='%s'\n" "$scheme://127.0.0.1:$port/$account/dcache-test"
+                "AccountName=$account;AccountKey=$key;BlobEndpoint=$scheme://$host:$port/$account"
+            printf "export TEST_AZURE_URL='%s'\n" "$scheme://$host:$port/$account/dcache-test"
             return 0
         fi
         is_running "$directory" || break

@@ -23,5 +23,3 @@ cmake -S dcache -B build -DDCACHE_WERROR=OFF -DDCACHE_BUILD_BENCHMARKS=OFF -DCMA
 cmake --build build --parallel "$(nproc)"
 cmake --install build
 install -m 0755 build/bin/heat2d build/bin/heat2d-make-field $prefix/bin # for the first checkpoint in docs/cyclecloud.md
-mkdir -p $prefix/share/dcache/slurm
-install -m 0644 dcache/slurm/*.sbatch $prefix/share/dcache/slurm
