@@ -145,6 +145,22 @@ static int become_mpi_program(struct cli *cli)
     return cli_failed(cli, diag_fail_errno(&cli->dg, errno, "cannot start %s", path));
 }
 
+/* A launcher has started it many times: without --mpi each of them looks at its own node, and none at what is between.
+ */
+static void check_launcher(struct doctor *doctor)
+{
+    const char *count = getenv("SLURM_STEP_NUM_TASKS"); /* not in a batch script */
+    char host[256] = "";
+
+    if (count == NULL)
+        count = getenv("OMPI_COMM_WORLD_SIZE");
+    if (count == NULL || strtol(count, NULL, 10) < 2 || gethostname(host, sizeof host - 1) != 0)
+        return;
+    findings_add(&doctor->findings, FINDING_WARNING, "processes",
+                 "dcache doctor --mpi looks at all nodes together, and at what is between them",
+                 "this is one of %.20s, and it looks at its own node only: %s", count, host);
+}
+
 int command_doctor(struct cli *cli)
 {
     struct doctor doctor = {.dg = &cli->dg, .options = &cli->options, .bytes_per_rank = cli->options.reserve};
@@ -161,6 +177,7 @@ int command_doctor(struct cli *cli)
     if (cli->mpi)
         return become_mpi_program(cli);
     findings_begin(&doctor.findings);
+    check_launcher(&doctor);
     doctor_check_node(&doctor);
     check_objects(cli, &doctor);
     return findings_end(&doctor.findings, cli->json) ? CLI_OK : CLI_BAD;

@@ -193,9 +193,11 @@ static void check_slurm(struct doctor *doctor)
     char *rest = NULL;
     long long seconds = end != NULL ? strtoll(end, &rest, 10) : 0;
     if (end == NULL || *end == '\0' || *rest != '\0' || seconds <= 0)
-        findings_add(&doctor->findings, FINDING_WARNING, "Slurm end of time",
-                     "export SLURM_JOB_END_TIME (seconds since 1970), as Slurm 22.05 and later do",
-                     "not known: no last checkpoint will be asked for");
+        findings_add(
+            &doctor->findings, FINDING_WARNING, "Slurm end of time",
+            "a job without a time limit has none; else export SLURM_JOB_END_TIME (seconds since 1970) where Slurm does "
+            "not, as dcache-run does",
+            "not known: no last checkpoint will be asked for");
     else
         findings_add(&doctor->findings, FINDING_OK, "Slurm end of time", NULL, "%lld s are left",
                      seconds - (long long)time(NULL));

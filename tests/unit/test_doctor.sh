@@ -77,6 +77,14 @@ has '^ok +Slurm end of time: [45][0-9]{3} s are left'
 SLURM_JOB_ID=77 SLURM_JOB_END_TIME=soon doctor 0
 has '^warning +Slurm end of time: not known'
 
+echo "- many of them"
+SLURM_STEP_NUM_TASKS=1 doctor 0
+lacks processes
+SLURM_STEP_NUM_TASKS=4 doctor 0
+has "^warning +processes: this is one of 4, and it looks at its own node only: $(hostname) -- dcache doctor --mpi "
+OMPI_COMM_WORLD_SIZE=2 doctor 0
+has '^warning +processes: this is one of 2'
+
 echo "- object store"
 DCACHE_STORE=file://$scratch/objects doctor 0
 has '^warning +object store: .*/objects is not there yet'
