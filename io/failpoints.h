@@ -40,6 +40,7 @@ enum failpoint_action {
     X("ssd.header", FAILPOINT_WRITE)           /* all chunks are there, the header is not */                           \
     X("checkpoint.begin", FAILPOINT_STEP)      /* the first agreement is about to be made */                           \
     X("checkpoint.stage", FAILPOINT_STEP)      /* a slot is chosen and fits; nothing in it has been touched */         \
+    X("checkpoint.copy", FAILPOINT_MOMENT)     /* both copies say WRITING; the first byte is about to be copied */      \
     X("checkpoint.data", FAILPOINT_MOMENT | FAILPOINT_CORRUPT) /* a chunk is in the own copy, and its digest taken */  \
     X("checkpoint.header", FAILPOINT_STEP)     /* all data is in the own copy, which still says WRITING */             \
     X("checkpoint.agreed", FAILPOINT_MOMENT)   /* all ranks have agreed that the step is there; nobody was told */     \

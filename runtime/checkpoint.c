@@ -143,6 +143,7 @@ static dcache_status_t stage_and_put(dcache_t *dc, uint32_t slot, bool increment
 
     if (put_now)
         replication_mark(dc);
+    (void)!diag_failpoint(&dc->diag, "checkpoint.copy");
     stage_copy(dc, ring, mode, put_now ? replication_stream : NULL);
     dcache_status_t status = tiers_sync_own(dc, &ring->own);
     if (status == DCACHE_OK)

@@ -40,6 +40,7 @@ MATRIX = {
     "ssd.header": ("both", 1, MUST_WORK),
     "checkpoint.begin": ("save", 1, MUST_FAIL),
     "checkpoint.stage": ("save", 1, MUST_FAIL),
+    "checkpoint.copy": ("again", None, MUST_WORK),
     "checkpoint.data": ("save", 1, MUST_WORK),
     "checkpoint.header": ("save", 1, MUST_FAIL),
     "checkpoint.agreed": ("save", 1, MUST_WORK),
@@ -179,6 +180,8 @@ class Matrix:
             third = self.next_step()
             more = [job.take(second), f"wait {second} 3", job.take(third), f"wait {third} 3"]
             return begin + durable + more, [f"restart {first}"]
+        if kind == "again": # into a slot that has an older step of the same shape
+            return begin + [job.take(second), job.take(self.next_step())], [job.take(self.next_step())]
         if kind == "begin":
             return begin, [job.take(second, "begin"), f"wait {second} 2"]
         if kind in ("drain", "azure", "blocks", "coded"):

@@ -21,10 +21,6 @@ BUGS = {
     "the replica's header is not waited for": (
         "runtime/replication.c", "        rep->phase += stored;\n", "        rep->phase += 1;\n        stored = true;\n",
         "mpi.background.n3"),
-    "the own header is written before the data": (
-        "runtime/checkpoint.c", "    stage_copy(dc, ring, mode, put_now ? replication_stream : NULL);\n",
-        "    stage_finish(ring);\n    stage_copy(dc, ring, mode, put_now ? replication_stream : NULL);\n",
-        "mpi.roundtrip.n3 fault.failpoints fault.campaign"),
     "a failure is not agreed on": (
         "runtime/checkpoint.c", "    status = agree(&dc->world, &dc->diag, &dc->replicator.idle, status);\n"
         "    if (status == DCACHE_OK && !background)",
