@@ -52,10 +52,10 @@ static void *watch(void *argument)
 {
     struct watcher *watcher = argument;
     const struct timespec nap = {.tv_nsec = 100000000};
-    while (!atomic_load(&watcher->stop)) {
+    do {
         cli_progress_show(&watcher->progress, atomic_load(&watcher->control->bytes_stored) - watcher->start);
         (void)nanosleep(&nap, NULL);
-    }
+    } while (!atomic_load(&watcher->stop));
     cli_progress_clear(&watcher->progress);
     return NULL;
 }
