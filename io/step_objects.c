@@ -201,16 +201,18 @@ void step_objects_remove_unused(struct diag *dg, struct object_store *store, con
 {
     struct diag quiet = *dg;
     bool *used = objects->pack_count > 0 ? find_used(objects, manifest) : NULL;
-    for (size_t i = 0; used != NULL && i < objects->count; i++) {
+    bool good = used != NULL;
+    for (size_t i = 0; good && i < objects->count; i++) {
         char prefix[OBJECT_KEY_MAX];
         char key[OBJECT_KEY_MAX + MANIFEST_OBJECT_MAX + 1];
         if (objects->list[i].rank != STEP_OBJECT_PACK || used[i])
             continue;
         manifest_step_prefix(prefix, manifest->job, manifest->set.step);
         snprintf(key, sizeof key, "%s%s", prefix, objects->list[i].name);
-        if (store->ops->remove(store, &quiet, key) != DCACHE_OK)
-            diag_log(dg, DIAG_WARNING, "a pack that nobody needs is left behind: %s", quiet.text);
+        good = store->ops->remove(store, &quiet, key) == DCACHE_OK;
     }
+    if (used != NULL && !good)
+        diag_log(dg, DIAG_WARNING, "packs that nobody needs are left behind: %s", quiet.text);
     free(used);
 }
 
