@@ -65,4 +65,8 @@ if [ "$count" -gt $unsteady_at_most ]; then
     echo "tests/run.sh: FAILED: $count tests are unsteady; at most $unsteady_at_most may be"
     exit 1
 fi
+if ! bash tests/tools/scan_secrets.sh build/*/Testing; then
+    echo "tests/run.sh: FAILED: a secret is in the tests' output (see above)"
+    exit 1
+fi
 [ ${#failed[@]} -eq 0 ]

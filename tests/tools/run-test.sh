@@ -44,6 +44,11 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=no
 
 "$@" </dev/null
 status=$?
+# Whatever a test has made dcache write, no secret is in it.
+if [ $status -eq 0 ] && ! bash "$TEST_SOURCE_DIR/tests/tools/scan_secrets.sh" "$TEST_SCRATCH_DIR"; then
+    echo "run-test.sh: FAILED: the test leaves a secret behind (see above)"
+    status=1
+fi
 if [ $status -eq 0 ]; then
     cd / && rm -rf "$TEST_SCRATCH_DIR"
 fi
