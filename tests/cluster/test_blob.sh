@@ -28,7 +28,7 @@ fail() {
 }
 
 start() { # LOG STEPS STEP_MS
-    timeout -k 5 120 bash "$cluster" run -np 4 --host $HOSTS "$bin/program_phases" --steps "$2" --every 10 --kib 2048 \
+    timeout -k 5 180 bash "$cluster" run -np 4 --host $HOSTS "$bin/program_phases" --steps "$2" --every 10 --kib 2048 \
         --step-ms "$3" >"$1.log" 2>&1
 }
 
@@ -65,7 +65,7 @@ eval "$settings"
 export DCACHE_STORE=$TEST_AZURE_URL
 bash "$cluster" in head "$bin/dcache" store create >create.log 2>&1 || fail "the container cannot be made"
 
-start first 2000 20 &
+start first 6000 20 & # more than it comes to
 wait_for_durable
 bash "$cluster" kill h0 h1 || fail "cannot kill h0 and h1"
 ! wait $! || fail "it ended well without two nodes"

@@ -36,7 +36,7 @@ submit() { # JOB LAUNCHER...: sets `id`
     cat >"$job.sh" <<END
 #!/bin/bash
 #SBATCH --job-name=$job --nodes=5 --ntasks-per-node=1 --no-kill --output=$scratch/$job.out
-export DCACHE_STORE=file://$scratch/store
+export DCACHE_STORE=file://$scratch/store DCACHE_LOG=info
 stat -c 'prolog made %n %a' /dev/shm/dcache-0
 exec "$dcache_run" --tool "$bin/dcache" --nodes 4 --ranks 4 --mark-down -- \\
     $* "$bin/heat2d" --input "$scratch/field.h5" --output "$scratch/$job.h5" --steps 60 --every 5 --sleep-ms 50
@@ -65,18 +65,29 @@ check_epilog() { # JOB
     done
 }
 
+# The spare takes the place of the lost node, and all other ranks are where their own copies are: a quarter travels.
+check_places() { # LOG VICTIM
+    local bytes hosts=h0,h1,h2,h3
+    grep -qE "^dcache-run: launch 2: 4 ranks on 4 nodes: ${hosts/$2/h4}\$" "$1" || fail "the spare is not in the place of $2"
+    bytes=$(sed -n 's/.* restarting from step [0-9]*: \([0-9]*\) bytes from other nodes.*/\1/p' "$1" | tail -n 1)
+    if [ "${bytes:-0}" -le 0 ] || [ "$bytes" -ge $((2 * 192 * 256 * 8 / 4)) ]; then
+        fail "${bytes:-no} bytes came from other nodes: ranks are elsewhere than their copies"
+    fi
+}
+
 lose_one() { # JOB LAUNCHER...
     local job=$1 victim
     submit "$@"
     wait_for 60 "$job.out" "heat2d: step $((5 * (1 + RANDOM % 5))) checkpointed" || fail "$job: no checkpoint"
     sleep "0.$((RANDOM % 90 + 10))"
-    victim=h$((1 + RANDOM % 3))
+    victim=h$((1 + RANDOM % 2)) # the place of h3 is the last one, and so is that of the spare
     bash "$cluster" kill $victim || fail "cannot kill $victim"
     wait_for 90 "$job.out" '^dcache-run: end: status' || fail "$job: did not end"
     grep -q '^dcache-run: end: status 0$' "$job.out" || fail "$job: ended badly"
     grep -q "^dcache-run: node $victim is lost: " "$job.out" || fail "$job: did not find that $victim is lost"
     grep -qE '^dcache-run: launch 2: 4 ranks on 4 nodes: .*h4' "$job.out" || fail "$job: the spare was not used"
     grep -qE '^heat2d: restarted from step [1-9]' "$job.out" || fail "$job: started anew"
+    check_places "$job.out" $victim
     grep -qE '^dcache-run: drain: h4 is done' "$job.out" || fail "$job: no drain on the spare"
     cmp reference.h5 "$job.h5" || fail "$job: another result"
     "$bin/dcache" ls --job "$job-$id" --store "file://$scratch/store" --memory-store "$scratch/none" >ls.out 2>&1
