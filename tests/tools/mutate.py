@@ -15,9 +15,6 @@ TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # bug: (file, text, what stands there instead, tests that are tried one after the other until one fails)
 BUGS = {
-    "a slot in use is not marked WRITING at the host": (
-        "runtime/replication.c", "        status = put_mark(dc);\n", "        status = DCACHE_OK;\n",
-        "fault.kill_loop fault.campaign mpi.transport.n3"),
     "the replica's header is not waited for": (
         "runtime/replication.c", "        rep->phase += stored;\n", "        rep->phase += 1;\n        stored = true;\n",
         "mpi.background.n3"),
@@ -29,9 +26,9 @@ BUGS = {
     "a failed step is not taken back": (
         "runtime/checkpoint.c", "        take_back(dc, slot);\n        return status;\n", "        return status;\n",
         "mpi.collective_errors.n3 fault.failpoints fault.campaign"),
-    "the newest step is overwritten": (
+    "another step than the oldest is overwritten": (
         "runtime/checkpoint.c", "claim_a < claim_b : view->worth[a] < view->worth[b]", "claim_a < claim_b : a < b",
-        "mpi.when_full.n3 fault.failpoints fault.campaign"),
+        "mpi.roundtrip.n3 mpi.when_full.n3"),
     "the newest step is not protected": (
         "runtime/checkpoint.c", "bool protected = k == newest && view->worth[k] > 0;", "bool protected = false;",
         "mpi.when_full.n3 mpi.calls.n4 fault.campaign"),
@@ -92,14 +89,26 @@ BUGS = {
     "two runs of a job may use one store": (
         "io/node_store.c", "failed = flock(opened, LOCK_EX | LOCK_NB);", "failed = flock(opened, LOCK_SH | LOCK_NB);",
         "unit.node_store fault.two_runs"),
+    # Whose the name is.
+    "a claim that is held is taken": (
+        "io/claim.c", "    if (there.held && !expired && !is_free(&there, me, ended)) {",
+        "    if (there.held && !expired && there.lease_s == 0 && !is_free(&there, me, ended)) {", "unit.claim"),
+    "a holder that renews its claim counts as dead": (
+        "io/claim.c", "    if (!watch->seen || strcmp(watch->etag, etag) != 0) {", "    if (!watch->seen) {", "unit.claim"),
+    "a claim is written whoever was faster": (
+        "io/claim.c", "store->ops->swap(store, dg, key, etag, text, bytes, cancel);",
+        "object_store_put_bytes(store, dg, key, text, bytes, OBJECT_REPLACE);", "unit.claim"),
+    "a run that has lost its claim renews it": (
+        "io/claim.c", "        if (!gone && !is_ours(&there, me))", "        if (!gone && !is_ours(&there, me) && !held)",
+        "unit.claim"),
     # Resync.
     "a resync does not compare digests": (
         "runtime/resync.c", "!digests || reports->mine[1 + i] != ring->header.chunk_crc[i];", "!digests;",
         "mpi.lost_nodes.n3 mpi.corruption.n3"),
     "a resync takes each replica for the same set's": (
-        "runtime/resync.c", "(has_same_set(dg, slot, guest, set) ? RESYNC_SAME_SET : 0);",
-        "(has_same_set(dg, slot, guest, set) || guest < UINT32_MAX ? RESYNC_SAME_SET : 0);",
-        "mpi.lost_nodes.n3 mpi.lost_nodes.n4 mpi.corruption.n3 mpi.roundtrip.n3"),
+        "runtime/replica_report.c", "(has_same_set(dg, slot, wanted) ? REPLICA_REPORT_SAME_SET : 0);",
+        "(has_same_set(dg, slot, wanted) || slot != NULL ? REPLICA_REPORT_SAME_SET : 0);",
+        "mpi.corruption.n3 mpi.lost_nodes.n3 mpi.lost_nodes.n4 mpi.roundtrip.n3"),
     # What goes to the object store and to the SSD.
     "a drain takes another step's shard": (
         "io/drain_image.c", "strcmp(header->job, origin->job) != 0 ||\n        !shard_same_set(&header->set, &origin->set))",
@@ -167,7 +176,8 @@ def copy_tree(tree):
 
 def targets_of(tests):
     """Only what they need is built."""
-    targets = {"program_script", "program_values", "dcache_tool"} if any("fault." in test for test in tests) else set()
+    programs = {"program_script", "program_values", "dcache_tool", "heat2d", "heat2d-make-field", "clock_jump"}
+    targets = set(programs) if any("fault." in test for test in tests) else set()
     for test in tests:
         folder, name = test.split(".")[:2]
         targets |= {f"{folder}_test_{name}"} if folder in ("unit", "mpi") else set()
