@@ -16,6 +16,7 @@
 #define FORMAT_NAME    "dcache-claim"
 #define FORMAT_VERSION 1
 #define BYTES_MAX      (16u << 10)
+#define READ_TRIES     20
 #define SWAP_TRIES     5    /* of a change that others came before */
 #define POLL_S         0.25 /* between two looks at a claim that is watched */
 #define REMEDY                                                                                                         \
@@ -229,8 +230,10 @@ static dcache_status_t read_with_etag(struct diag *dg, struct object_store *stor
     char key[OBJECT_KEY_MAX], text[BYTES_MAX + 1];
     dcache_status_t status = DCACHE_OK;
     claim_key(key, job);
-    for (int i = 0; i < SWAP_TRIES; i++) {
+    for (int i = 0; i < READ_TRIES; i++) {
         struct object_info after;
+        const struct timespec nap = {.tv_nsec = i * 2000000}; /* others change it: out of step with them */
+        (void)nanosleep(&nap, NULL);
         memset(info, 0, sizeof *info);
         status = store->ops->head(store, dg, key, info);
         if (status != DCACHE_OK)
@@ -247,7 +250,7 @@ static dcache_status_t read_with_etag(struct diag *dg, struct object_store *stor
         if (again == DCACHE_OK && strcmp(after.etag, info->etag) == 0)
             return status; /* not changed: it is spoilt */
     }
-    return status;
+    return diag_fail(dg, DCACHE_ERR_STORE, "%s is changed all the time", key);
 }
 
 dcache_status_t claim_read(struct diag *dg, struct object_store *store, const char *job, struct claim *claim)
@@ -319,15 +322,15 @@ dcache_status_t claim_try(struct diag *dg, struct object_store *store, const cha
     } else if (status != DCACHE_OK) {
         return status;
     }
-    bool joins = me->owner == CLAIM_TOOL && there.held && is_ours(&there, me);
-    bool expired = there.held && watch_expired(watch, info.etag, there.lease_s);
-    if (there.held && !expired && !is_free(&there, me, ended)) {
+    if (me->owner == CLAIM_TOOL && there.held && is_ours(&there, me)) /* joined, by a thousand nodes at once */
+        return DCACHE_OK;
+    if (there.held && !is_free(&there, me, ended) && !watch_expired(watch, info.etag, there.lease_s)) {
         if (holder != NULL)
             *holder = there;
         return say_busy(dg, job, &there);
     }
-    mine.generation = there.generation + !joins;
-    mine.renewals = joins ? there.renewals + 1 : 0;
+    mine.generation = there.generation + 1;
+    mine.renewals = 0;
     status = diag_failpoint(dg, "claim.take");
     if (status == DCACHE_OK)
         status = write_claim(dg, store, job, mine, info.etag, NULL);
@@ -369,7 +372,7 @@ static dcache_status_t say_lost(struct diag *dg, const char *job, const struct c
 
 /* Write it as ours, held or not. DCACHE_ERR_BUSY: it is another's. */
 static dcache_status_t update(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
-                              bool held, const atomic_bool *cancel)
+                              bool held, uint64_t *seen, const atomic_bool *cancel)
 {
     dcache_status_t status = DCACHE_ERR_EXISTS;
     for (int i = 0; status == DCACHE_ERR_EXISTS && i < SWAP_TRIES; i++) {
@@ -385,26 +388,33 @@ static dcache_status_t update(struct diag *dg, struct object_store *store, const
             return say_lost(dg, job, &there);
         if (gone && !held)
             return DCACHE_OK;
+        const bool others_do = i > 0 || there.renewals != *seen;
+        *seen = there.renewals;
+        if (me->owner == CLAIM_TOOL && held && there.held && others_do) /* another tool renews it for all of them */
+            return DCACHE_OK;
         mine.generation = gone ? 1 : there.generation;
         mine.renewals = there.renewals + 1;
         mine.held = held;
         status = write_claim(dg, store, job, mine, info.etag, cancel);
+        if (status == DCACHE_OK)
+            *seen = mine.renewals;
     }
     return status;
 }
 
-dcache_status_t claim_renew(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
+dcache_status_t claim_renew(struct diag *dg, struct object_store *store, const char *job, struct claim *me,
                             const atomic_bool *cancel)
 {
     dcache_status_t status = diag_failpoint(dg, "claim.renew");
-    return status == DCACHE_OK ? update(dg, store, job, me, true, cancel) : status;
+    return status == DCACHE_OK ? update(dg, store, job, me, true, &me->renewals, cancel) : status;
 }
 
 dcache_status_t claim_release(struct diag *dg, struct object_store *store, const char *job, const struct claim *me)
 {
+    uint64_t seen = 0;
     dcache_status_t status = diag_failpoint(dg, "claim.release");
     if (status == DCACHE_OK)
-        status = update(dg, store, job, me, false, NULL);
+        status = update(dg, store, job, me, false, &seen, NULL);
     return status == DCACHE_ERR_BUSY ? DCACHE_OK : status;
 }
 

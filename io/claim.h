@@ -80,8 +80,9 @@ dcache_status_t claim_try(struct diag *dg, struct object_store *store, const cha
 dcache_status_t claim_take(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
                            uint64_t ended) DCACHE_MUST_CHECK;
 
-/** Say that we live. @return DCACHE_OK; DCACHE_ERR_BUSY: it is another's now; errors of the store */
-dcache_status_t claim_renew(struct diag *dg, struct object_store *store, const char *job, const struct claim *me,
+/** Say that we live. Tools do it for each other: one writes only what nobody has since it looked last, which is kept in
+ * me->renewals. @return DCACHE_OK; DCACHE_ERR_BUSY: it is another's now; errors of the store */
+dcache_status_t claim_renew(struct diag *dg, struct object_store *store, const char *job, struct claim *me,
                             const atomic_bool *cancel) DCACHE_MUST_CHECK;
 
 /** Give it back. DCACHE_OK also when it was not ours. */

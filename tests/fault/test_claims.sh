@@ -125,3 +125,21 @@ expect stopped.log 'step 10 status 0:'
 grep -q 'was taken over by a run on host' stopped.log || fail "it does not say that it was replaced: $(cat stopped.log)"
 [ -e objects/shared/20/manifest.json ] || fail "the run that took over has stored nothing"
 [ ! -e objects/shared/10/manifest.json ] || fail "the run that was replaced has stored a step"
+
+# The store does not answer when the run is opened: the run goes on, and stores as soon as it has got the claim.
+if grep -q 'DCACHE_FAILPOINTS:BOOL=ON' "$TEST_BUILD_DIR/CMakeCache.txt"; then
+    on_nodes sixth
+    DCACHE_FAILPOINTS='claim.take=error#1' start_ranks later.log $ranks "${values[@]}" 30 @stored 31
+    later=$session
+    wait_for_line "$later" later.log '^rank 0 step 30 status 0'
+    until [ -e objects/shared/30/manifest.json ]; do # the test's limit ends this
+        kill -0 "$later" 2>/dev/null || fail "the run has ended: $(cat later.log)"
+        sleep 0.1
+    done
+    touch stored
+    finish_ranks "$later" later.log || fail "the run has failed: $(cat later.log)"
+    expect later.log 'open status 0$'
+    expect later.log 'close status 0$'
+    grep -q "nothing is stored until the job's claim in the object store can be had" later.log ||
+        fail "it does not say why nothing is stored: $(cat later.log)"
+fi

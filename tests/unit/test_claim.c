@@ -109,7 +109,7 @@ static struct claim stranger(uint64_t run, uint32_t lease_s)
     return claim;
 }
 
-static dcache_status_t try_once(const struct claim *me, uint64_t ended)
+static dcache_status_t try_once(struct claim *me, uint64_t ended)
 {
     struct claim_watch watch;
     memset(&watch, 0, sizeof watch);
@@ -159,7 +159,7 @@ static void check_document(void)
 
 static void check_life(void)
 {
-    const struct claim first = stranger(1, FOREVER), second = stranger(2, FOREVER);
+    struct claim first = stranger(1, FOREVER), second = stranger(2, FOREVER);
     clear();
     CU_ASSERT_EQUAL(try_once(&first, 0), DCACHE_OK);
     CU_ASSERT(read_back().run == 1 && read_back().generation == 1 && read_back().held);
@@ -209,7 +209,7 @@ static void *renew_all_the_time(void *context)
 static void check_the_living(void)
 {
     struct holder holder = {.me = stranger(1, FOREVER), .diag = dg};
-    const struct claim second = stranger(2, FOREVER);
+    struct claim second = stranger(2, FOREVER);
     clear();
     CU_ASSERT_EQUAL_FATAL(try_once(&holder.me, 0), DCACHE_OK);
     CU_ASSERT_FATAL(pthread_create(&holder.thread, NULL, renew_all_the_time, &holder) == 0);
@@ -223,7 +223,7 @@ static void check_the_living(void)
 
 static void check_the_dead(void)
 {
-    const struct claim first = stranger(1, 1), second = stranger(2, FOREVER), third = stranger(3, FOREVER);
+    struct claim first = stranger(1, 1), second = stranger(2, FOREVER), third = stranger(3, FOREVER);
     clear();
     CU_ASSERT_EQUAL_FATAL(try_once(&first, 0), DCACHE_OK);
     const double start = threads_now();
@@ -268,7 +268,7 @@ static void check_processes(void)
 static void check_tools(void)
 {
     struct claim one = claim_self(CLAIM_TOOL, 1, FOREVER), two = claim_self(CLAIM_TOOL, 2, FOREVER);
-    const struct claim run = stranger(3, FOREVER);
+    struct claim run = stranger(3, FOREVER);
     struct claim_guard guard = {.me = one, .held = true};
     one.process = two.process = 0;
     clear();
@@ -287,7 +287,7 @@ static void check_tools(void)
 
 static void check_fence(void)
 {
-    const struct claim first = stranger(1, FOREVER), second = stranger(2, FOREVER);
+    struct claim first = stranger(1, FOREVER), second = stranger(2, FOREVER);
     struct claim_guard guard = {.me = first};
     clear();
     CU_ASSERT_EQUAL(claim_check(&dg, store, JOB, NULL), DCACHE_OK);
@@ -305,7 +305,7 @@ static void check_fence(void)
 
 static void check_spoilt(void)
 {
-    const struct claim me = stranger(1, 1);
+    struct claim me = stranger(1, 1);
     struct claim_guard guard = {.me = me, .held = true};
     clear();
     CU_ASSERT_EQUAL(object_store_put_bytes(store, &dg, JOB "/claim.json", "{]", 2, OBJECT_REPLACE), DCACHE_OK);
@@ -358,6 +358,36 @@ static void check_race(void)
     }
 }
 
+static void *take_and_renew(void *context)
+{
+    struct racer *racer = context;
+    pthread_barrier_wait(racer->start);
+    racer->status = claim_take(&racer->diag, store, JOB, &racer->me, 0);
+    for (int i = 0; racer->status == DCACHE_OK && i < 5; i++)
+        racer->status = claim_renew(&racer->diag, store, JOB, &racer->me, NULL);
+    return NULL;
+}
+
+/* `dcache drain` on all nodes at once: none of them is in another's way. */
+static void check_many_tools(void)
+{
+    enum { TOOLS = 16 };
+    struct racer tools[TOOLS];
+    pthread_barrier_t start;
+    clear();
+    pthread_barrier_init(&start, NULL, TOOLS);
+    for (unsigned i = 0; i < TOOLS; i++) {
+        tools[i] = (struct racer){.start = &start, .me = claim_self(CLAIM_TOOL, i + 1, FOREVER), .diag = dg};
+        CU_ASSERT_FATAL(pthread_create(&tools[i].thread, NULL, take_and_renew, &tools[i]) == 0);
+    }
+    for (unsigned i = 0; i < TOOLS; i++) {
+        pthread_join(tools[i].thread, NULL);
+        CU_ASSERT_EQUAL(tools[i].status, DCACHE_OK);
+    }
+    pthread_barrier_destroy(&start);
+    CU_ASSERT(read_back().owner == CLAIM_TOOL && read_back().held && read_back().generation == 1);
+}
+
 static void wait_for(bool (*there)(uint64_t), uint64_t value)
 {
     const struct timespec nap = {.tv_nsec = 20000000};
@@ -379,7 +409,7 @@ static bool renewed_since(uint64_t renewals)
 /* It renews what is held, gives it back, and takes what could not be had at first. */
 static void check_keeper(void)
 {
-    const struct claim me = stranger(1, 1), other = stranger(2, 1);
+    struct claim me = stranger(1, 1), other = stranger(2, 1);
     struct claim_keeper *keeper = NULL;
     clear();
     CU_ASSERT_EQUAL_FATAL(try_once(&me, 0), DCACHE_OK);
@@ -398,7 +428,7 @@ static void check_keeper(void)
 
 static void check_failpoints(void)
 {
-    const struct claim me = stranger(1, FOREVER);
+    struct claim me = stranger(1, FOREVER);
     clear();
     setenv("DCACHE_FAILPOINTS", "claim.take=error,claim.renew=error,claim.release=error", 1);
     CU_ASSERT_EQUAL(claim_take(&dg, store, JOB, &me, 0), DCACHE_ERR_IO);
@@ -424,6 +454,7 @@ int main(void)
                                              {"the fence", check_fence},
                                              {"a spoilt document", check_spoilt},
                                              {"many at once", check_race},
+                                             {"many tools at once", check_many_tools},
                                              {"the keeper", check_keeper},
                                              {"failures", check_failpoints}};
     const struct object_policy policy = {.timeout_s = 60, .stall_s = 20};
