@@ -279,7 +279,7 @@ static struct spread spread_of(const double *values, unsigned count)
 /* Of each round by itself, since what else the machine does changes from round to round. */
 static struct spread ratio_of(const double *numerators, const double *denominators, unsigned count)
 {
-    double ratios[ROUNDS_MAX];
+    double ratios[ROUNDS_MAX] = {0};
     for (unsigned i = 0; i < count; i++)
         ratios[i] = denominators[i] > 0 ? numerators[i] / denominators[i] : 0;
     return spread_of(ratios, count);

@@ -305,11 +305,14 @@ bool sink_start(struct sink *sink, const struct bench_options *options, const ch
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 128) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+    if (listener < 0)
         return false;
-    if (options->tls && (objects.identity = link_make_identity(certificate_file)) == NULL)
+    if (bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 128) != 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
+        (options->tls && (objects.identity = link_make_identity(certificate_file)) == NULL)) {
+        close(listener);
         return false;
+    }
     sink->port = ntohs(address.sin_port);
     sink->pid = fork();
     if (sink->pid == 0) {
