@@ -8,6 +8,11 @@
 
 #define BLOCK_BYTES 4096u
 
+/* The sanitizers' allocators end the process where others say that there is no memory. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define TAKES_ANY_SIZE
+#endif
+
 static struct diag dg;
 
 /* One put with a thread that takes a block and keeps it until it is told. */
@@ -145,6 +150,7 @@ static void test_not_any_more(void)
     }
 }
 
+#ifdef TAKES_ANY_SIZE
 static void test_no_memory(void)
 {
     struct azure_blocks blocks;
@@ -157,6 +163,7 @@ static void test_no_memory(void)
     azure_blocks_end(&blocks, &user);
     azure_blocks_close(&blocks);
 }
+#endif
 
 int main(void)
 {
@@ -164,7 +171,7 @@ int main(void)
         {"first come, first served", test_first_come},
         {"what is left over", test_left_over},
         {"not wanted any more", test_not_any_more},
-#ifndef __SANITIZE_ADDRESS__
+#ifdef TAKES_ANY_SIZE
         {"no memory", test_no_memory},
 #endif
     };
