@@ -722,8 +722,8 @@ int main(void)
         {"several at a time", test_several_at_a_time},
         {"cancel", test_cancel},
         {"pause", test_pause},
-#ifdef DCACHE_FAILPOINTS
         {"limits", test_limits},
+#ifdef DCACHE_FAILPOINTS
         {"killed", test_killed},
         {"errors", test_errors},
 #endif
