@@ -278,7 +278,8 @@ VPCLMUL_INLINE uint64_t stream_block(uint64_t crc, uint8_t *target, const uint8_
         start_256(sum[lane], target, source, lane * LANE_BYTES, STORE_STREAM);
         if (lane == 0)
             sum[0][0] = _mm256_xor_si256(sum[0][0], _mm256_set_epi64x(0, 0, 0, (long long)~crc));
-        turn_256(sum[lane], target, source, lane * LANE_BYTES + TURN_256, STORE_STREAM);
+        for (size_t turn = TURN_256; turn < LANE_TURN; turn += TURN_256)
+            turn_256(sum[lane], target, source, lane * LANE_BYTES + turn, STORE_STREAM);
     }
     for (size_t at = LANE_TURN; at < LANE_BYTES; at += LANE_TURN) {
         for (size_t lane = 0; lane < LANES; lane++) {
