@@ -133,14 +133,19 @@ dcache_status_t floors_copy_nontemporal(struct bench *b)
     return DCACHE_OK;
 }
 
+/* A round of what can fail. Collective, agreed. */
+static dcache_status_t timed(struct bench *b, dcache_status_t (*work)(struct bench *b), enum figure figure)
+{
+    double start = bench_start(b);
+    dcache_status_t status = work(b);
+
+    bench_add(b, figure, bench_wall(b, start, bench_now()));
+    return bench_agree(b, status);
+}
+
 dcache_status_t floors_put(struct bench *b)
 {
-    if (b->window == MPI_WIN_NULL)
-        return DCACHE_OK;
-    double start = bench_start(b);
-    dcache_status_t status = put(b);
-    bench_add(b, FLOOR_PUT, bench_wall(b, start, bench_now()));
-    return bench_agree(b, status);
+    return b->window != MPI_WIN_NULL ? timed(b, put, FLOOR_PUT) : DCACHE_OK;
 }
 
 /* The same bytes by messages. */
@@ -162,12 +167,7 @@ static dcache_status_t send(struct bench *b)
 
 dcache_status_t floors_send(struct bench *b)
 {
-    if (!bench_has_partner(b))
-        return DCACHE_OK;
-    double start = bench_start(b);
-    dcache_status_t status = send(b);
-    bench_add(b, FLOOR_SEND, bench_wall(b, start, bench_now()));
-    return bench_agree(b, status);
+    return bench_has_partner(b) ? timed(b, send, FLOOR_SEND) : DCACHE_OK;
 }
 
 /* A restarted process has its memory, and a file it has never seen: reading it is faster than mapping it anew. */
@@ -185,23 +185,22 @@ static dcache_status_t copy_back(struct bench *b)
 
 dcache_status_t floors_restore(struct bench *b)
 {
-    double start = bench_start(b);
-    dcache_status_t status = copy_back(b);
+    return timed(b, copy_back, FLOOR_RESTORE);
+}
 
-    bench_add(b, FLOOR_RESTORE, bench_wall(b, start, bench_now()));
-    return bench_agree(b, status);
+static dcache_status_t agree_bare(struct bench *b)
+{
+    int64_t mine[AGREEMENT_WORDS] = {0}, all[AGREEMENT_WORDS];
+    int code = MPI_SUCCESS;
+
+    for (int i = 0; i < AGREEMENTS && code == MPI_SUCCESS; i++)
+        code = MPI_Allreduce(mine, all, AGREEMENT_WORDS, MPI_INT64_T, MPI_MAX, b->world.comm);
+    return world_check(&b->diag, code, "MPI_Allreduce");
 }
 
 dcache_status_t floors_agreements(struct bench *b)
 {
-    int64_t mine[AGREEMENT_WORDS] = {0}, all[AGREEMENT_WORDS];
-    int code = MPI_SUCCESS;
-    double start = bench_start(b);
-
-    for (int i = 0; i < AGREEMENTS && code == MPI_SUCCESS; i++)
-        code = MPI_Allreduce(mine, all, AGREEMENT_WORDS, MPI_INT64_T, MPI_MAX, b->world.comm);
-    bench_add(b, FLOOR_AGREEMENTS, bench_wall(b, start, bench_now()));
-    return bench_agree(b, world_check(&b->diag, code, "MPI_Allreduce"));
+    return timed(b, agree_bare, FLOOR_AGREEMENTS);
 }
 
 /* What one rank has to do with a lost node: its files are -1 unless it is of that node. */
