@@ -3,21 +3,14 @@
 # A node and the partner that has its replicas lose their power at once, with all that they had: the job goes on from what is
 # in Blob storage (Azurite, on the login node), and ends with the right values. A third launch, all nodes new, does it too.
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cluster=$here/cluster
+# shellcheck source=tests/cluster/own_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own_cluster.sh"
 azurite=$here/../azurite/azurite.sh
-bin=${TEST_BUILD_DIR:?}/bin
-scratch=${TEST_SCRATCH_DIR:?}
-export CLUSTER_DIR # short: names of sockets have a limit
-CLUSTER_DIR=$(mktemp -d /tmp/dcache-cluster.XXXXXX) || exit 1
-clean_up() {
+
+clean_up_more() {
     bash "$azurite" stop "$CLUSTER_DIR/azurite"
-    bash "$cluster" down
-    rm -rf "$CLUSTER_DIR"
 }
-trap clean_up EXIT
-trap 'exit 1' INT TERM HUP
-cd "$scratch" || exit 1
+
 export DCACHE_MEMORY_STORE=/dev/shm/dcache DCACHE_JOB=blob
 readonly HOSTS=h0,h1,h2,h3
 

@@ -3,16 +3,9 @@
 # dcache-run without Slurm, on hosts that really die: a cable pulled, no spare left, an eviction announced, errors of the
 # program, a stop in good order, wrong usage.
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cluster=$here/cluster
+# shellcheck source=tests/cluster/own_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own_cluster.sh"
 dcache_run=$here/../../slurm/dcache-run
-bin=${TEST_BUILD_DIR:?}/bin
-scratch=${TEST_SCRATCH_DIR:?}
-export CLUSTER_DIR # short: names of sockets have a limit
-CLUSTER_DIR=$(mktemp -d /tmp/dcache-cluster.XXXXXX) || exit 1
-trap 'bash "$cluster" down; rm -rf "$CLUSTER_DIR"' EXIT
-trap 'exit 1' INT TERM HUP
-cd "$scratch" || exit 1
 
 export DCACHE_MEMORY_STORE=/dev/shm/dcache # each host has its own
 export DCACHE_STORE=file://$scratch/store

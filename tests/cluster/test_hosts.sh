@@ -4,15 +4,8 @@
 # spare, on fewer hosts, or on the same host after a boot. The result has the same bits as without a loss, and no step
 # that the job was told is safe is lost.
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cluster=$here/cluster
-bin=${TEST_BUILD_DIR:?}/bin
-scratch=${TEST_SCRATCH_DIR:?}
-export CLUSTER_DIR # short: names of sockets have a limit
-CLUSTER_DIR=$(mktemp -d /tmp/dcache-cluster.XXXXXX) || exit 1
-trap 'bash "$cluster" down; rm -rf "$CLUSTER_DIR"' EXIT
-trap 'exit 1' INT TERM HUP
-cd "$scratch" || exit 1
+# shellcheck source=tests/cluster/own_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own_cluster.sh"
 
 export DCACHE_MEMORY_STORE=/dev/shm/dcache # each host has its own
 readonly STEPS=60 EVERY=5

@@ -4,15 +4,9 @@
 # with its store intact nothing; to one that has missed a step that one shard; to an empty one its shard of the newest step
 # and nothing more; and when it is interrupted by the loss of a node, the next one sends what is missing then.
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cluster=$here/cluster
-program=${TEST_BUILD_DIR:?}/bin/program_phases
-scratch=${TEST_SCRATCH_DIR:?}
-export CLUSTER_DIR # short: names of sockets have a limit
-CLUSTER_DIR=$(mktemp -d /tmp/dcache-cluster.XXXXXX) || exit 1
-trap 'bash "$cluster" down; rm -rf "$CLUSTER_DIR"' EXIT
-trap 'exit 1' INT TERM HUP
-cd "$scratch" || exit 1
+# shellcheck source=tests/cluster/own_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own_cluster.sh"
+program=$bin/program_phases
 
 # On the SSD, which is there again after a boot. Rank r is on the r-th host, and its replica on the next one.
 export DCACHE_TIER=ssd DCACHE_SSD_STORE=$CLUSTER_DIR/ssd/dcache DCACHE_MEMORY_STORE=/dev/shm/dcache

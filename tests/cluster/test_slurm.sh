@@ -4,17 +4,10 @@
 # program computes. The job goes on with the spare and ends with the same bits as without a loss; the prolog makes the
 # directories for its node stores, the epilog leaves nothing of them behind.
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cluster=$here/cluster
+# shellcheck source=tests/cluster/own_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own_cluster.sh"
 dcache_run=$here/../../slurm/dcache-run
-bin=${TEST_BUILD_DIR:?}/bin
-scratch=${TEST_SCRATCH_DIR:?}
 unset DCACHE_MEMORY_STORE # the default, which prolog and epilog know
-export CLUSTER_DIR # short: names of sockets have a limit
-CLUSTER_DIR=$(mktemp -d /tmp/dcache-cluster.XXXXXX) || exit 1
-trap 'bash "$cluster" down; rm -rf "$CLUSTER_DIR"' EXIT
-trap 'exit 1' INT TERM HUP
-cd "$scratch" || exit 1
 
 fail() {
     local log
