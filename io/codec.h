@@ -28,7 +28,7 @@ const char *codec_name(enum codec codec);
 /** The codec of that name; false when there is none. */
 bool codec_parse(const char *name, enum codec *codec);
 
-/** What follows "shard-<rank>.h5" in the name of an object: "", ".zst", ".aes" or ".zst.aes". */
+/** What follows ".h5" in the name of an object: "", ".zst", ".aes" or ".zst.aes". */
 const char *codec_suffix(enum codec codec);
 
 /** How an image is cut: frames of the header, then frames of the body, so that frames and chunks begin together. */

@@ -69,7 +69,7 @@ static dcache_status_t put_image(struct drain *drain, struct diag *dg, struct dr
     if (status == DCACHE_OK)
         status = drain_form_open(dg, image, drain->request->codec != NULL ? &drain->codec : NULL, true, &form);
     stored.codec = form.codec;
-    manifest_object_key(key, drain->request->job, drain->request->set.step, &stored);
+    manifest_object_key(key, drain->request->job, &drain->request->set, &stored);
     if (status == DCACHE_OK)
         status = drain->store->ops->put(drain->store, dg, key, &form.source, OBJECT_REPLACE, &drain->control->cancel);
     if (status == DCACHE_OK && form.codec != CODEC_PLAIN)
@@ -280,7 +280,7 @@ static dcache_status_t keep_own_part(struct drain *drain)
     free(text);
     if (status == DCACHE_ERR_NO_MEMORY)
         return status;
-    /* Believed as far as take_over() did: a shard of this set that is there in that size. */
+    /* Believed as far as step_objects_unite() did: a shard of this set that is there in that size. */
     for (size_t i = 0; status == DCACHE_OK && i < own.shard_count; i++) {
         const struct manifest_shard *stored = manifest_find(&drain->stored, own.shards[i].rank);
         if (stored != NULL && stored->crc == own.shards[i].crc && shard_same_set(&own.set, &drain->request->set))
@@ -321,8 +321,7 @@ static dcache_status_t see_what_is_stored(struct drain *drain)
     const struct drain_request *request = drain->request;
     dcache_status_t status = DCACHE_OK;
     if (any_item_is_there(drain) || own_part_is_listed(drain))
-        status = step_objects_take_over(drain->dg, drain->store, &drain->objects, request->job, &request->set,
-                                        &drain->stored);
+        status = step_objects_unite(drain->dg, drain->store, &drain->objects, request->job, &drain->stored);
     if (status == DCACHE_OK)
         status = allocate_part(drain);
     if (status == DCACHE_OK && own_part_is_listed(drain))
@@ -406,7 +405,7 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
     prepare(&drain);
     dcache_status_t status = diag_failpoint(dg, "drain.begin");
     if (status == DCACHE_OK)
-        status = step_objects_list(dg, store, request->job, request->set.step, &drain.objects);
+        status = step_objects_list(dg, store, request->job, &request->set, &drain.objects);
     if (status == DCACHE_OK && drain.objects.manifest)
         status = manifest_check(dg, store, request->job, &request->set, &found);
     if (status == DCACHE_OK && !found)

@@ -27,25 +27,39 @@ void manifest_part_key(char *key, const char *job, const struct shard_set *set, 
     snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/part-%s-%" PRIu64 ".json", job, set->step, drainer, set->sequence);
 }
 
-void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank)
+void manifest_early_name(uint32_t rank, enum codec codec, char name[MANIFEST_OBJECT_MAX + 1])
 {
-    snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/shard-%" PRIu32 ".h5", job, step, rank);
+    snprintf(name, MANIFEST_OBJECT_MAX + 1, "shard-%" PRIu32 ".h5%s", rank, codec_suffix(codec));
 }
 
-void manifest_object_name(const struct manifest_shard *shard, char name[MANIFEST_OBJECT_MAX + 1])
+/* With the sequence in it, too: nobody who drains another set of the step can replace the shard. */
+void manifest_object_name(const struct shard_set *set, const struct manifest_shard *shard,
+                          char name[MANIFEST_OBJECT_MAX + 1])
 {
     if (shard->object[0] != '\0')
         memcpy(name, shard->object, MANIFEST_OBJECT_MAX + 1);
     else
-        snprintf(name, MANIFEST_OBJECT_MAX + 1, "shard-%" PRIu32 ".h5%s", shard->rank,
+        snprintf(name, MANIFEST_OBJECT_MAX + 1, "shard-%" PRIu32 "-%" PRIu64 ".h5%s", shard->rank, set->sequence,
                  codec_suffix((enum codec)shard->codec));
 }
 
-void manifest_object_key(char *key, const char *job, uint64_t step, const struct manifest_shard *shard)
+void manifest_object_key(char *key, const char *job, const struct shard_set *set, const struct manifest_shard *shard)
 {
     char name[MANIFEST_OBJECT_MAX + 1];
-    manifest_object_name(shard, name);
-    snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/%s", job, step, name);
+    manifest_object_name(set, shard, name);
+    snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/%s", job, set->step, name);
+}
+
+static bool has_early_name(const struct manifest_shard *shard)
+{
+    char name[MANIFEST_OBJECT_MAX + 1];
+    manifest_early_name(shard->rank, (enum codec)shard->codec, name);
+    return strcmp(shard->object, name) == 0;
+}
+
+bool manifest_in_pack(const struct manifest_shard *shard)
+{
+    return manifest_is_pack_name(shard->object);
 }
 
 uint64_t manifest_stored_bytes(const struct manifest_shard *shard)
@@ -83,42 +97,58 @@ const struct manifest_shard *manifest_find(const struct manifest *manifest, uint
 
 /* --- The document --------------------------------------------------------------------------------------------------*/
 
-/* A plain object of its own: all that version 1 knows. */
-static bool is_simple(const struct manifest_shard *shard)
+/* Version 1 knows plain objects of their own only, version 2 packs and codecs, neither of them names with a sequence.
+ */
+static int version_needed(const struct manifest *manifest)
 {
-    return shard->codec == CODEC_PLAIN && shard->object[0] == '\0';
+    int version = 1;
+    for (size_t i = 0; i < manifest->shard_count; i++) {
+        const struct manifest_shard *shard = &manifest->shards[i];
+        if (shard->object[0] == '\0')
+            return MANIFEST_FORMAT_VERSION;
+        if (shard->codec != CODEC_PLAIN || manifest_in_pack(shard))
+            version = 2;
+    }
+    return version;
 }
 
-static int add_stored_form(json_t *entry, const struct manifest_shard *shard)
+/* Is the object's name one that a reader of this version makes himself? */
+static bool name_is_implied(const struct manifest_shard *shard, int version)
+{
+    return version < 3 ? !manifest_in_pack(shard) : shard->object[0] == '\0';
+}
+
+static int add_stored_form(json_t *entry, const struct manifest_shard *shard, int version)
 {
     int failed = json_object_set_new(entry, "stored_bytes", json_integer((json_int_t)manifest_stored_bytes(shard)));
     if (shard->codec != CODEC_PLAIN)
         failed |= json_object_set_new(entry, "codec", json_string(codec_name((enum codec)shard->codec)));
-    if (shard->object[0] != '\0') {
+    if (!name_is_implied(shard, version)) {
         failed |= json_object_set_new(entry, "object", json_string(shard->object));
         failed |= json_object_set_new(entry, "offset", json_integer((json_int_t)shard->offset));
     }
     return failed;
 }
 
-static json_t *encode_shard(const struct manifest_shard *shard)
+static json_t *encode_shard(const struct manifest_shard *shard, int version)
 {
     char crc[17];
     snprintf(crc, sizeof crc, "%016" PRIx64, shard->crc);
     json_t *entry =
         json_pack("{s:I, s:I, s:s}", "rank", (json_int_t)shard->rank, "bytes", (json_int_t)shard->bytes, "crc64", crc);
-    if (entry != NULL && !is_simple(shard) && add_stored_form(entry, shard) != 0) {
+    const bool simple = shard->codec == CODEC_PLAIN && name_is_implied(shard, version);
+    if (entry != NULL && !simple && add_stored_form(entry, shard, version) != 0) {
         json_decref(entry);
         entry = NULL;
     }
     return entry;
 }
 
-static json_t *encode_shards(const struct manifest *manifest)
+static json_t *encode_shards(const struct manifest *manifest, int version)
 {
     json_t *array = json_array();
     for (size_t i = 0; array != NULL && i < manifest->shard_count; i++) {
-        if (json_array_append_new(array, encode_shard(&manifest->shards[i])) != 0) {
+        if (json_array_append_new(array, encode_shard(&manifest->shards[i], version)) != 0) {
             json_decref(array);
             array = NULL;
         }
@@ -133,7 +163,7 @@ static bool stored_form_valid(const struct manifest_shard *shard)
         return false;
     if (shard->codec != CODEC_PLAIN ? shard->stored_bytes == 0 : manifest_stored_bytes(shard) != shard->bytes)
         return false;
-    return shard->object[0] == '\0' ? shard->offset == 0 : manifest_is_pack_name(shard->object);
+    return manifest_in_pack(shard) || (shard->offset == 0 && (shard->object[0] == '\0' || has_early_name(shard)));
 }
 
 /* What the reader will refuse is not written. */
@@ -152,15 +182,6 @@ static bool can_be_encoded(const struct manifest *manifest)
     return true;
 }
 
-static int version_needed(const struct manifest *manifest)
-{
-    for (size_t i = 0; i < manifest->shard_count; i++) {
-        if (!is_simple(&manifest->shards[i]))
-            return MANIFEST_FORMAT_VERSION;
-    }
-    return 1;
-}
-
 dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest, char **text, size_t *bytes)
 {
     const struct shard_set *set = &manifest->set;
@@ -170,11 +191,12 @@ dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest
                          "cannot write a manifest for step %" PRIu64
                          ": a name, number or the order of its ranks is out of bounds",
                          set->step);
+    const int version = version_needed(manifest);
     snprintf(epoch, sizeof epoch, "%016" PRIx64, set->epoch);
-    json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:I, s:s, s:o}", "format", format_name, "version",
-                             version_needed(manifest), "job", manifest->job, "step", (json_int_t)set->step, "sequence",
-                             (json_int_t)set->sequence, "epoch", epoch, "world_size", (json_int_t)set->world_size,
-                             "drainer", manifest->drainer, "shards", encode_shards(manifest));
+    json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:s, s:I, s:s, s:o}", "format", format_name, "version", version,
+                             "job", manifest->job, "step", (json_int_t)set->step, "sequence", (json_int_t)set->sequence,
+                             "epoch", epoch, "world_size", (json_int_t)set->world_size, "drainer", manifest->drainer,
+                             "shards", encode_shards(manifest, version));
     return json_field_print(dg, "a manifest", root, text, bytes);
 }
 
@@ -197,7 +219,7 @@ static dcache_status_t decode_head(struct diag *dg, const char *name, const json
     return status;
 }
 
-/* What version 2 has more; each field may be left out. */
+/* What versions 2 and 3 have more; each field may be left out. */
 static dcache_status_t decode_stored_form(struct diag *dg, const char *name, const json_t *entry,
                                           struct manifest_shard *shard)
 {
@@ -237,6 +259,12 @@ static dcache_status_t decode_shard(struct diag *dg, const char *name, const jso
     shard->rank = (uint32_t)rank;
     if (status == DCACHE_OK && version > 1)
         status = decode_stored_form(dg, name, entry, shard);
+    if (status == DCACHE_OK && version < 3 && !manifest_in_pack(shard)) {
+        if (shard->object[0] != '\0')
+            return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: \"object\" of rank %" PRIu32 " is no pack", name,
+                             shard->rank);
+        manifest_early_name(shard->rank, (enum codec)shard->codec, shard->object);
+    }
     return status;
 }
 
@@ -386,7 +414,7 @@ static dcache_status_t commit_if_complete(struct diag *dg, struct object_store *
         return manifest_check(dg, store, part->job, set, durable);
     if (step_objects_most(objects) < set->world_size)
         return DCACHE_OK;
-    dcache_status_t status = step_objects_unite(dg, store, objects, part->job, set, &united);
+    dcache_status_t status = step_objects_unite(dg, store, objects, part->job, &united);
     if (status != DCACHE_OK)
         return status;
     snprintf(united.drainer, sizeof united.drainer, "%s", part->drainer);
@@ -406,7 +434,7 @@ dcache_status_t manifest_commit(struct diag *dg, struct object_store *store, con
     if (part->shard_count > 0)
         status = put_document(dg, store, key, part, OBJECT_REPLACE);
     if (status == DCACHE_OK)
-        status = step_objects_list(dg, store, part->job, part->set.step, &objects);
+        status = step_objects_list(dg, store, part->job, &part->set, &objects);
     if (status != DCACHE_OK)
         return status;
     status = commit_if_complete(dg, store, part, &objects, &found);

@@ -1,7 +1,7 @@
 /**
  * Names and JSON documents in the object store:
  *
- *   <job>/<step>/shard-<rank>.h5     a shard image; as it is stored also .h5.zst, .h5.aes, .h5.zst.aes
+ *   <job>/<step>/shard-<rank>-<sequence>.h5  a shard image; as it is stored also .h5.zst, .h5.aes, .h5.zst.aes
  *   <job>/<step>/pack-<name>         several shard images
  *   <job>/<step>/part-<drainer>-<sequence>.json  which shards one drainer has stored, with sizes and digests
  *   <job>/<step>/manifest.json       all shards of the step; its presence makes the step DURABLE; never replaced
@@ -16,7 +16,7 @@
 #include "io/object_store.h"
 #include "io/shard.h"
 
-#define MANIFEST_FORMAT_VERSION 2
+#define MANIFEST_FORMAT_VERSION 3
 #define MANIFEST_BYTES_MAX      (256u << 20)
 #define MANIFEST_OBJECT_MAX     63 /**< characters of an object's name below the step's prefix */
 #define MANIFEST_STORED_MAX     (2 * SHARD_FILE_MAX)
@@ -27,7 +27,8 @@ struct manifest_shard {
     uint32_t codec;                       /**< enum codec */
     uint64_t bytes;                       /**< of the image */
     uint64_t crc;                         /**< CRC-64/NVME of the whole image, header included */
-    char object[MANIFEST_OBJECT_MAX + 1]; /**< "" = one of its own, by rank and codec; else a pack: "pack-<name>" */
+    char object[MANIFEST_OBJECT_MAX + 1]; /**< "" = one of its own, by rank, set and codec; else a pack, "pack-<name>",
+                                             or its own as earlier versions named it, "shard-<rank>.h5" */
     uint64_t offset;                      /**< of its first byte in the object; 0 in one of its own */
     uint64_t stored_bytes; /**< in the object, from there on; 0 = as many as the image has (plain only) */
 };
@@ -44,11 +45,17 @@ struct manifest {
 void manifest_step_prefix(char *key, const char *job, uint64_t step);
 void manifest_key(char *key, const char *job, uint64_t step);
 void manifest_part_key(char *key, const char *job, const struct shard_set *set, const char *drainer);
-void manifest_shard_key(char *key, const char *job, uint64_t step, uint32_t rank);
 
 /** The name, below the step's prefix, and the key of the object that has the shard. */
-void manifest_object_name(const struct manifest_shard *shard, char name[MANIFEST_OBJECT_MAX + 1]);
-void manifest_object_key(char *key, const char *job, uint64_t step, const struct manifest_shard *shard);
+void manifest_object_name(const struct shard_set *set, const struct manifest_shard *shard,
+                          char name[MANIFEST_OBJECT_MAX + 1]);
+void manifest_object_key(char *key, const char *job, const struct shard_set *set, const struct manifest_shard *shard);
+
+/** The shard's own object as versions 1 and 2 named it: the shards of all sets of a step had one name. */
+void manifest_early_name(uint32_t rank, enum codec codec, char name[MANIFEST_OBJECT_MAX + 1]);
+
+/** True when there may be other shards in its object. */
+bool manifest_in_pack(const struct manifest_shard *shard);
 
 /** How many bytes of the object are the shard's. */
 uint64_t manifest_stored_bytes(const struct manifest_shard *shard);
@@ -56,8 +63,8 @@ uint64_t manifest_stored_bytes(const struct manifest_shard *shard);
 /** True for a name that a pack can have: "pack-" and something, of the characters A-Z a-z 0-9 _ . - */
 bool manifest_is_pack_name(const char *name);
 
-/** Text of a part or manifest; malloc'ed, the caller's. Version 1 when all shards are plain objects of their own, so
- * that older readers can read what they understand. */
+/** Text of a part or manifest; malloc'ed, the caller's. In the earliest version that can say it, so that older readers
+ * can read what they understand. */
 dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest, char **text,
                                 size_t *bytes) DCACHE_MUST_CHECK;
 /** @return DCACHE_OK, DCACHE_ERR_CORRUPT, DCACHE_ERR_FORMAT, DCACHE_ERR_NO_MEMORY; `name` is for the texts */

@@ -20,12 +20,12 @@ static dcache_status_t check_place(struct diag *dg, struct shard_object *object)
     const struct manifest_shard *shard = &object->shard;
     uint64_t stored = manifest_stored_bytes(shard);
     bool fits = object->info.bytes >= stored && object->info.bytes - stored >= shard->offset;
-    if (shard->object[0] == '\0' && shard->codec != CODEC_PLAIN)
+    if (!manifest_in_pack(shard) && shard->codec != CODEC_PLAIN)
         stored = object->info.bytes;
-    else if (shard->object[0] == '\0')
+    else if (!manifest_in_pack(shard))
         fits = object->info.bytes == stored;
     object->stored_bytes = stored;
-    if (!fits && (shard->object[0] != '\0' || shard->codec == CODEC_PLAIN))
+    if (!fits && (manifest_in_pack(shard) || shard->codec == CODEC_PLAIN))
         return diag_fail(dg, DCACHE_ERR_CORRUPT,
                          "object %s has %" PRIu64 " bytes, the manifest says that there are %" PRIu64
                          " of rank %" PRIu32 " from %" PRIu64 " on",
@@ -125,7 +125,7 @@ dcache_status_t shard_object_open(struct diag *dg, struct object_store *store, c
     memset(object, 0, sizeof *object);
     object->store = store;
     object->shard = place->shard;
-    manifest_object_key(object->key, place->job, place->set.step, &place->shard);
+    manifest_object_key(object->key, place->job, &place->set, &place->shard);
     dcache_status_t status = store->ops->head(store, dg, object->key, &object->info);
     if (status == DCACHE_NOT_FOUND)
         return diag_fail(dg, DCACHE_NOT_FOUND, "object %s is missing", object->key);

@@ -2,6 +2,7 @@
 
 #include "io/json_field.h"
 #include "io/pack_name.h"
+#include "io/workers.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -31,19 +32,36 @@ static bool make_room(void **array, size_t count, size_t *room, size_t element_b
     return true;
 }
 
-/* "shard-<rank>.h5" in one of its forms, the number written as we write it. */
-static bool parse_shard_name(const char *name, uint32_t *rank)
+/* The names that a shard's own object can have: with the set's sequence, or as earlier versions did it. */
+#define OWN_NAMES (2 * CODECS)
+
+static void own_name(const struct shard_set *set, uint32_t rank, uint32_t index, char name[MANIFEST_OBJECT_MAX + 1])
+{
+    const struct manifest_shard shard = {.rank = rank, .codec = index % CODECS};
+    if (index < CODECS)
+        manifest_object_name(set, &shard, name);
+    else
+        manifest_early_name(rank, (enum codec)(index % CODECS), name);
+}
+
+/* "shard-<rank>-<sequence>.h5" or "shard-<rank>.h5" in one of its forms, the numbers written as we write them.
+ * `foreign`: the sequence is not `set`'s. */
+static bool parse_shard_name(const char *name, const struct shard_set *set, uint32_t *rank, bool *foreign)
 {
     char again[MANIFEST_OBJECT_MAX + 1];
+    char *end = NULL;
+    struct shard_set named = *set;
     if (strncmp(name, "shard-", 6) != 0 || name[6] < '0' || name[6] > '9')
         return false;
-    unsigned long long number = strtoull(name + 6, NULL, 10);
+    unsigned long long number = strtoull(name + 6, &end, 10);
     if (number >= UINT32_MAX)
         return false;
+    if (end[0] == '-' && end[1] >= '0' && end[1] <= '9')
+        named.sequence = strtoull(end + 1, NULL, 10);
     *rank = (uint32_t)number;
-    for (uint32_t codec = 0; codec < CODECS; codec++) {
-        const struct manifest_shard shard = {.rank = *rank, .codec = codec};
-        manifest_object_name(&shard, again);
+    *foreign = named.sequence != set->sequence;
+    for (uint32_t i = 0; i < OWN_NAMES; i++) {
+        own_name(&named, *rank, i, again);
         if (strcmp(name, again) == 0)
             return true;
     }
@@ -56,7 +74,7 @@ static bool is_part_name(const char *name)
     return strncmp(name, "part-", 5) == 0 && length > 10 && strcmp(name + length - 5, ".json") == 0;
 }
 
-static dcache_status_t add_object(struct listing *listing, const char *name, uint32_t rank, uint64_t bytes)
+static dcache_status_t add_object(struct listing *listing, const char *name, const struct step_object *found)
 {
     struct step_objects *objects = &listing->objects;
     void *list = objects->list;
@@ -64,9 +82,10 @@ static dcache_status_t add_object(struct listing *listing, const char *name, uin
         return diag_fail(listing->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of shards");
     objects->list = list;
     struct step_object *object = &objects->list[objects->count++];
-    *object = (struct step_object){.rank = rank, .bytes = bytes};
+    *object = *found;
     snprintf(object->name, sizeof object->name, "%s", name);
-    objects->pack_count += rank == STEP_OBJECT_PACK ? 1 : 0;
+    objects->pack_count += found->rank == STEP_OBJECT_PACK ? 1 : 0;
+    objects->foreign_count += found->foreign ? 1 : 0;
     return DCACHE_OK;
 }
 
@@ -88,18 +107,17 @@ static dcache_status_t visit(void *context, const char *key, uint64_t bytes)
 {
     struct listing *listing = context;
     const char *name = key + listing->prefix_length;
-    uint32_t rank;
+    struct step_object found = {.bytes = bytes};
     if (!object_key_valid(key) || strlen(key) <= listing->prefix_length)
         return DCACHE_OK;
     if (strcmp(name, "manifest.json") == 0)
         listing->objects.manifest = true;
-    else if (parse_shard_name(name, &rank))
-        return add_object(listing, name, rank, bytes);
-    else if (manifest_is_pack_name(name))
-        return add_object(listing, name, STEP_OBJECT_PACK, bytes);
     else if (is_part_name(name))
         return add_part(listing, key);
-    return DCACHE_OK;
+    else if (parse_shard_name(name, &listing->objects.set, &found.rank, &found.foreign))
+        return add_object(listing, name, &found);
+    found = (struct step_object){.bytes = bytes, .rank = STEP_OBJECT_PACK};
+    return manifest_is_pack_name(name) ? add_object(listing, name, &found) : DCACHE_OK;
 }
 
 static int compare_names(const void *left, const void *right)
@@ -109,12 +127,12 @@ static int compare_names(const void *left, const void *right)
     return strcmp(a->name, b->name);
 }
 
-dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
-                                  struct step_objects *objects)
+dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, const char *job,
+                                  const struct shard_set *set, struct step_objects *objects)
 {
     char prefix[OBJECT_KEY_MAX];
-    manifest_step_prefix(prefix, job, step);
-    struct listing listing = {.dg = dg, .prefix_length = strlen(prefix)};
+    manifest_step_prefix(prefix, job, set->step);
+    struct listing listing = {.dg = dg, .prefix_length = strlen(prefix), .objects.set = *set};
     dcache_status_t status = store->ops->list(store, dg, prefix, visit, &listing);
     if (status != DCACHE_OK) {
         step_objects_free(&listing.objects);
@@ -159,9 +177,8 @@ static bool pack_may_have(const struct step_objects *objects, uint32_t rank)
 bool step_objects_may_have(const struct step_objects *objects, uint32_t rank)
 {
     char name[MANIFEST_OBJECT_MAX + 1];
-    for (uint32_t codec = 0; codec < CODECS; codec++) {
-        const struct manifest_shard shard = {.rank = rank, .codec = codec};
-        manifest_object_name(&shard, name);
+    for (uint32_t i = 0; i < OWN_NAMES; i++) {
+        own_name(&objects->set, rank, i, name);
         if (step_objects_find(objects, name) != NULL)
             return true;
     }
@@ -170,7 +187,7 @@ bool step_objects_may_have(const struct step_objects *objects, uint32_t rank)
 
 size_t step_objects_most(const struct step_objects *objects)
 {
-    size_t most = objects->count - objects->pack_count;
+    size_t most = objects->count - objects->pack_count - objects->foreign_count;
     for (size_t i = 0; objects->pack_count > 0 && i < objects->count; i++) {
         struct pack_name name;
         if (objects->list[i].rank != STEP_OBJECT_PACK)
@@ -182,45 +199,84 @@ size_t step_objects_most(const struct step_objects *objects)
     return most;
 }
 
-/* Which objects of the list the manifest names; malloc'ed. NULL: out of memory. */
-static bool *find_used(const struct step_objects *objects, const struct manifest *manifest)
+/* --- What nobody needs ---------------------------------------------------------------------------------------------*/
+
+struct unused {
+    struct object_store *store;
+    const struct step_objects *objects;
+    char prefix[OBJECT_KEY_MAX];
+    size_t count;
+    size_t *list; /* indices: objects, then, from the objects' count on, parts */
+};
+
+/* By its key: of earlier versions' parts, which do not tell their set, none is needed either. */
+static bool part_is_of_set(const char *key, const struct shard_set *set)
 {
-    bool *used = calloc(objects->count + 1, sizeof *used);
-    for (size_t i = 0; used != NULL && i < manifest->shard_count; i++) {
+    char end[40];
+    const int length = snprintf(end, sizeof end, "-%" PRIu64 ".json", set->sequence);
+    return strlen(key) > (size_t)length && strcmp(key + strlen(key) - (size_t)length, end) == 0;
+}
+
+/* False: out of memory. */
+static bool find_unused(struct unused *unused, const struct manifest *manifest)
+{
+    const struct step_objects *objects = unused->objects;
+    const size_t all = objects->count + objects->part_count;
+    bool *used = calloc(all + 1, sizeof *used);
+    unused->list = calloc(all + 1, sizeof *unused->list);
+    if (used == NULL || unused->list == NULL) {
+        free(used);
+        return false;
+    }
+    for (size_t i = 0; i < manifest->shard_count; i++) {
         char name[MANIFEST_OBJECT_MAX + 1];
-        manifest_object_name(&manifest->shards[i], name);
+        manifest_object_name(&manifest->set, &manifest->shards[i], name);
         const struct step_object *object = step_objects_find(objects, name);
         if (object != NULL)
             used[object - objects->list] = true;
     }
-    return used;
+    for (size_t i = 0; i < objects->part_count; i++)
+        used[objects->count + i] = part_is_of_set(objects->parts[i], &manifest->set);
+    for (size_t i = 0; i < all; i++) {
+        if (!used[i])
+            unused->list[unused->count++] = i;
+    }
+    free(used);
+    return true;
+}
+
+static dcache_status_t remove_one(void *context, const struct workers_turn *turn)
+{
+    struct unused *unused = context;
+    const struct step_objects *objects = unused->objects;
+    const size_t index = unused->list[turn->task];
+    char key[OBJECT_KEY_MAX + MANIFEST_OBJECT_MAX + 1];
+    if (index >= objects->count)
+        return unused->store->ops->remove(unused->store, turn->dg, objects->parts[index - objects->count]);
+    snprintf(key, sizeof key, "%s%s", unused->prefix, objects->list[index].name);
+    return unused->store->ops->remove(unused->store, turn->dg, key);
 }
 
 void step_objects_remove_unused(struct diag *dg, struct object_store *store, const struct step_objects *objects,
                                 const struct manifest *manifest)
 {
     struct diag quiet = *dg;
-    bool *used = objects->pack_count > 0 ? find_used(objects, manifest) : NULL;
-    bool good = used != NULL;
-    for (size_t i = 0; good && i < objects->count; i++) {
-        char prefix[OBJECT_KEY_MAX];
-        char key[OBJECT_KEY_MAX + MANIFEST_OBJECT_MAX + 1];
-        if (objects->list[i].rank != STEP_OBJECT_PACK || used[i])
-            continue;
-        manifest_step_prefix(prefix, manifest->job, manifest->set.step);
-        snprintf(key, sizeof key, "%s%s", prefix, objects->list[i].name);
-        good = store->ops->remove(store, &quiet, key) == DCACHE_OK;
-    }
-    if (used != NULL && !good)
-        diag_log(dg, DIAG_WARNING, "packs that nobody needs are left behind: %s", quiet.text);
-    free(used);
+    struct unused unused = {.store = store, .objects = objects};
+    manifest_step_prefix(unused.prefix, manifest->job, manifest->set.step);
+    if (find_unused(&unused, manifest) &&
+        workers_run(&quiet, store->policy.connections, unused.count, remove_one, &unused) != DCACHE_OK)
+        diag_log(dg, DIAG_WARNING, "objects of step %" PRIu64 " that nobody needs are left behind: %s",
+                 manifest->set.step, quiet.text);
+    free(unused.list);
 }
+
+/* --- Union ---------------------------------------------------------------------------------------------------------*/
 
 /* Is there an object that can have what the part says? One of its own has just that size; a pack, that place. */
 static bool is_there(const struct step_objects *objects, const struct manifest_shard *shard)
 {
     char name[MANIFEST_OBJECT_MAX + 1];
-    manifest_object_name(shard, name);
+    manifest_object_name(&objects->set, shard, name);
     const struct step_object *object = step_objects_find(objects, name);
     uint64_t stored = manifest_stored_bytes(shard);
     if (object == NULL)
@@ -228,8 +284,6 @@ static bool is_there(const struct step_objects *objects, const struct manifest_s
     return object->rank != STEP_OBJECT_PACK ? object->bytes == stored
                                             : object->bytes >= stored && object->bytes - stored >= shard->offset;
 }
-
-/* --- Union ---------------------------------------------------------------------------------------------------------*/
 
 /* One part's word for one shard. */
 struct claim {
@@ -294,7 +348,7 @@ static dcache_status_t read_part(struct diag *dg, struct object_store *store, co
 }
 
 static dcache_status_t use_part(struct diag *dg, struct object_store *store, const struct step_objects *objects,
-                                size_t index, const struct manifest *wanted, bool remove_others, struct claims *claims)
+                                size_t index, const struct manifest *wanted, struct claims *claims)
 {
     struct manifest part = {.shards = NULL};
     const char *key = objects->parts[index];
@@ -303,12 +357,8 @@ static dcache_status_t use_part(struct diag *dg, struct object_store *store, con
         return DCACHE_OK;
     if (status != DCACHE_OK)
         return status;
-    if (shard_same_set(&part.set, &wanted->set)) {
+    if (shard_same_set(&part.set, &wanted->set))
         status = add_claims(dg, objects, index, &part, claims);
-    } else if (remove_others) {
-        diag_log(dg, DIAG_INFO, "removing %s: it is of an earlier attempt at this step, never finished", key);
-        status = store->ops->remove(store, dg, key);
-    }
     manifest_free(&part);
     return status;
 }
@@ -332,15 +382,15 @@ static dcache_status_t merge_claims(struct diag *dg, const struct step_objects *
     return DCACHE_OK;
 }
 
-static dcache_status_t unite(struct diag *dg, struct object_store *store, const struct step_objects *objects,
-                             const char *job, const struct shard_set *set, bool remove_others, struct manifest *united)
+dcache_status_t step_objects_unite(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                   const char *job, struct manifest *united)
 {
     struct claims claims = {.list = NULL};
-    struct manifest result = {.set = *set};
+    struct manifest result = {.set = objects->set};
     dcache_status_t status = DCACHE_OK;
     snprintf(result.job, sizeof result.job, "%s", job);
     for (size_t i = 0; status == DCACHE_OK && i < objects->part_count; i++)
-        status = use_part(dg, store, objects, i, &result, remove_others, &claims);
+        status = use_part(dg, store, objects, i, &result, &claims);
     if (status == DCACHE_OK) {
         if (claims.count > 0)
             qsort(claims.list, claims.count, sizeof *claims.list, compare_claims);
@@ -353,16 +403,4 @@ static dcache_status_t unite(struct diag *dg, struct object_store *store, const 
     }
     *united = result;
     return DCACHE_OK;
-}
-
-dcache_status_t step_objects_unite(struct diag *dg, struct object_store *store, const struct step_objects *objects,
-                                   const char *job, const struct shard_set *set, struct manifest *united)
-{
-    return unite(dg, store, objects, job, set, false, united);
-}
-
-dcache_status_t step_objects_take_over(struct diag *dg, struct object_store *store, const struct step_objects *objects,
-                                       const char *job, const struct shard_set *set, struct manifest *united)
-{
-    return unite(dg, store, objects, job, set, true, united);
 }

@@ -160,10 +160,10 @@ static dcache_status_t find_missing(struct drain_run *run, const struct overview
     struct step_objects objects;
     struct manifest united;
     struct diag *dg = &run->cli->dg;
-    dcache_status_t status = step_objects_list(dg, run->overview->remote, run->overview->job, step->set.step, &objects);
+    dcache_status_t status = step_objects_list(dg, run->overview->remote, run->overview->job, &step->set, &objects);
     if (status != DCACHE_OK)
         return status;
-    status = step_objects_unite(dg, run->overview->remote, &objects, run->overview->job, &step->set, &united);
+    status = step_objects_unite(dg, run->overview->remote, &objects, run->overview->job, &united);
     step_objects_free(&objects);
     if (status != DCACHE_OK)
         return status;

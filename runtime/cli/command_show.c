@@ -57,7 +57,7 @@ static void shard_row(struct table *table, const struct overview *overview, cons
         table_cell(table, "-");
         table_cell(table, "%s", stored != NULL ? text_size(stored->bytes, size) : "-");
     }
-    if (stored != NULL && stored->object[0] != '\0')
+    if (stored != NULL && manifest_in_pack(stored))
         table_cell(table, "%s at %" PRIu64, stored->object, stored->offset);
     else
         table_cell(table, "%s",
@@ -175,7 +175,7 @@ static json_t *stored_json(const struct overview_step *step)
     for (size_t i = 0; i < step->manifest.shard_count; i++) {
         const struct manifest_shard *shard = &step->manifest.shards[i];
         snprintf(crc, sizeof crc, "%016" PRIx64, shard->crc);
-        manifest_object_name(shard, name);
+        manifest_object_name(&step->set, shard, name);
         json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "rank", (json_int_t)shard->rank,
                                               "bytes", (json_int_t)shard->bytes, "crc64", crc, "object", name, "offset",
                                               (json_int_t)shard->offset, "stored_bytes",

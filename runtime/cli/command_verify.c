@@ -206,7 +206,7 @@ static dcache_status_t verify_object(struct verify *verify, const struct overvie
     struct diag *dg = &verify->cli->dg;
     char key[OBJECT_KEY_MAX];
     struct image image;
-    manifest_object_key(key, verify->overview->job, step->set.step, shard);
+    manifest_object_key(key, verify->overview->job, &step->set, shard);
     dcache_status_t status = image_open_object(verify->cli, verify->overview->remote, &step->manifest, shard, &image);
     bool bad = status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT;
     verify->objects++;

@@ -52,10 +52,16 @@ set_of() { # STEP RANK: sequence and epoch
 
 sas=$(python3 "$here/account_sas.py") || fail "no signature"
 suffixes=(.h5 .h5.zst .h5.aes .h5.zst.aes)
+name_of() { # STEP RANK: of the object
+    local set
+    set=$(set_of "$1" "$2")
+    echo "$1/shard-$2-${set% *}${suffixes[$1 - 1]}"
+}
+
 names=()
 for step in 1 2 3 4; do
     for rank in 0 1; do
-        names+=("$step/shard-$rank${suffixes[step - 1]}")
+        names+=("$(name_of $step $rank)")
     done
 done
 clients=()
@@ -82,7 +88,8 @@ fi
 # --- Decode
 
 image_of() { # CLIENT STEP RANK: to the file image
-    local stored=$1/$2/shard-$3${suffixes[$2 - 1]} set
+    local stored set
+    stored=$1/$(name_of "$2" "$3")
     case $2 in
     1) cp "$stored" image ;;
     2) command -v zstd >/dev/null || return 1

@@ -17,7 +17,7 @@ STAGED, REPLICATED, DURABLE = 1, 2, 3
 OK, NOT_FOUND = 0, 1
 COLLECTIVE = ("open", "take", "begin", "wait", "test", "restart", "close")
 NODE_FILES = re.compile(r"(own|replica)-(\d+)-(\d+)\.h5|lock|run\.json|plan\.json|\.(run|plan)\.json\.tmp")
-OBJECTS = re.compile(r"\d+/(shard-\d+\.h5(\.zst)?(\.aes)?|part-[\w.-]+\.json|pack-[\w.-]+|manifest\.json)|claim\.json|(\d+/)?\.dcache~\w+")
+OBJECTS = re.compile(r"\d+/(shard-\d+-\d+\.h5(\.zst)?(\.aes)?|part-[\w.-]+\.json|pack-[\w.-]+|manifest\.json)|claim\.json|(\d+/)?\.dcache~\w+")
 
 
 class Attempt:

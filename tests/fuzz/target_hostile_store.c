@@ -124,19 +124,19 @@ static void commit(struct object_store *store)
     }
 }
 
-static void take_over(struct object_store *store)
+static void unite(struct object_store *store)
 {
     struct diag *dg = fuzz_diag();
     struct step_objects objects;
     struct manifest united;
-    dcache_status_t status = step_objects_list(dg, store, "job", set.step, &objects);
+    dcache_status_t status = step_objects_list(dg, store, "job", &set, &objects);
     if (status != DCACHE_OK)
         return;
-    status = step_objects_take_over(dg, store, &objects, "job", &set, &united);
+    status = step_objects_unite(dg, store, &objects, "job", &united);
     fuzz_require_text(dg, status);
     for (size_t i = 0; status == DCACHE_OK && i < united.shard_count; i++) {
         char name[MANIFEST_OBJECT_MAX + 1];
-        manifest_object_name(&united.shards[i], name);
+        manifest_object_name(&set, &united.shards[i], name);
         fuzz_require(step_objects_find(&objects, name) != NULL, "a shard is believed only where it is there");
         fuzz_require(united.shards[i].rank < set.world_size, "ranks are below the world size");
     }
@@ -156,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     store.listing = text;
     list_all(&store.base);
-    take_over(&store.base);
+    unite(&store.base);
     commit(&store.base);
     free(text);
     return 0;

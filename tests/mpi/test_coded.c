@@ -7,6 +7,7 @@
 #include "mpi_stores.h"
 #include "mpi_support.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,10 +35,14 @@ static void take(struct fields *fields, dcache_t *dc, uint64_t step)
 
 static bool is_stored(uint64_t step, const char *suffix)
 {
-    char path[1200];
+    char pattern[1200];
+    glob_t found;
 
-    snprintf(path, sizeof path, "%s/" JOB "/%d/shard-%d.h5%s", support_objects(), (int)step, support_rank, suffix);
-    return access(path, R_OK) == 0;
+    snprintf(pattern, sizeof pattern, "%s/" JOB "/%d/shard-%d-*.h5%s", support_objects(), (int)step, support_rank,
+             suffix);
+    bool there = glob(pattern, 0, NULL, &found) == 0;
+    globfree(&found);
+    return there;
 }
 
 static void restart(dcache_status_t wanted, uint64_t expected, const char *word)

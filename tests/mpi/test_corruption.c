@@ -115,8 +115,8 @@ static void find_copies(uint32_t rank, uint64_t step, bool objects, struct shard
     CHECK(own != NULL && replica != NULL);
     stores_path(JOB, own, copies->path[0], sizeof copies->path[0]);
     stores_path(JOB, replica, copies->path[1], sizeof copies->path[1]);
-    snprintf(copies->path[2], sizeof copies->path[2], "%s/" JOB "/%" PRIu64 "/shard-%u.h5", support_objects(), step,
-             rank);
+    snprintf(copies->path[2], sizeof copies->path[2], "%s/" JOB "/%" PRIu64 "/shard-%u-%" PRIu64 ".h5",
+             support_objects(), step, rank, own->entry.set.sequence);
     CHECK(!objects || access(copies->path[2], R_OK) == 0);
     copies->count = objects ? 3 : 2;
     copies->header_bytes = own->entry.header_bytes;

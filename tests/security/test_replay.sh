@@ -38,12 +38,12 @@ refused "manifest of another job" 'manifest of another job or step'
 
 echo "- a shard of another step"
 cp kept/job/200/manifest.json objects/job/200/manifest.json
-cp kept/job/100/shard-0.h5 objects/job/200/shard-0.h5
-refused "shard of step 100 in step 200" 'BAD .*shard-0.h5'
+cp kept/job/100/shard-0-101.h5 objects/job/200/shard-0-200.h5
+refused "shard of step 100 in step 200" 'BAD .*shard-0-200.h5'
 
 echo "- the shard of another rank"
-cp kept/job/200/shard-1.h5 objects/job/200/shard-0.h5
-refused "shard 1 as shard 0" 'BAD .*shard-0.h5'
+cp kept/job/200/shard-1-200.h5 objects/job/200/shard-0-200.h5
+refused "shard 1 as shard 0" 'BAD .*shard-0-200.h5'
 
 echo "- an earlier attempt at the same step, whole, while this node has the later one"
 rm -rf objects

@@ -121,7 +121,13 @@ BUGS = {
         "unit.manifest unit.drain"),
     "parts of another attempt count": (
         "io/step_objects.c", "    if (shard_same_set(&part.set, &wanted->set)) {",
-        "    if (part.set.step == wanted->set.step) {", "unit.manifest unit.drain"),
+        "    if (part.set.step == wanted->set.step) {", "unit.manifest"),
+    "the shards of all attempts at a step have one name": (
+        "io/manifest.c", ".h5%s\", shard->rank, set->sequence,", ".h5%s\", shard->rank, set->step,", "unit.drain_sets"),
+    "who lost the race for the manifest removes what he does not need": (
+        "io/manifest.c", "    if (status == DCACHE_ERR_EXISTS)\n        return manifest_check(",
+        "    if (status == DCACHE_ERR_EXISTS)\n        step_objects_remove_unused(dg, store, objects, complete);\n"
+        "    if (status == DCACHE_ERR_EXISTS)\n        return manifest_check(", "unit.drain_sets"),
     "the objects of the newest step are removed": (
         "io/retention.c", "return (a->sequence < b->sequence) - (a->sequence > b->sequence);",
         "return (a->step < b->step) - (a->step > b->step);", "unit.retention"),

@@ -189,7 +189,7 @@ json 'all(s[k] == 0 for s in d["steps"] for k in ("requests", "retries", "thrott
 json '[s["durable"] for s in d["steps"]] == [True, True] and d["steps"][0]["shards_stored"] == 0'
 run 0 ls
 has "$out" '^ 200 +DURABLE +4/4/4' '^ 100 +DURABLE'
-cmp -s objects/heat/200/shard-3.h5 "$(store_dir heat 1)/own-3-0.h5" || fail "object and slot differ"
+cmp -s objects/heat/200/shard-3-2.h5 "$(store_dir heat 1)/own-3-0.h5" || fail "object and slot differ"
 run 0 show 200
 has "$out" '^   0 +0 +own +complete .* yes$'
 run 0 verify
@@ -207,17 +207,17 @@ flip "$(store_dir heat 0)/own-0-1.h5" 40 # a header
 run 1 verify
 has "$out" '^BAD .*/own-0-1.h5: '
 flip "$(store_dir heat 0)/own-0-1.h5" 40
-flip objects/heat/100/shard-2.h5 700000
+flip objects/heat/100/shard-2-1.h5 700000
 run 1 verify
-has "$out" '^BAD heat/100/shard-2.h5 \(step 100, rank 2\): chunk 0 does not'
-flip objects/heat/100/shard-2.h5 700000
-rm objects/heat/100/shard-0.h5
+has "$out" '^BAD heat/100/shard-2-1.h5 \(step 100, rank 2\): chunk 0 does not'
+flip objects/heat/100/shard-2-1.h5 700000
+rm objects/heat/100/shard-0-1.h5
 run 1 verify 100
-has "$out" '^BAD heat/100/shard-0.h5 .*missing'
-cp objects/heat/100/shard-1.h5 objects/heat/100/shard-0.h5
+has "$out" '^BAD heat/100/shard-0-1.h5 .*missing'
+cp objects/heat/100/shard-1-1.h5 objects/heat/100/shard-0-1.h5
 run 1 verify 100
-has "$out" '^BAD heat/100/shard-0.h5 .*another shard'
-cp "$(store_dir heat 0)/own-0-1.h5" objects/heat/100/shard-0.h5
+has "$out" '^BAD heat/100/shard-0-1.h5 .*another shard'
+cp "$(store_dir heat 0)/own-0-1.h5" objects/heat/100/shard-0-1.h5
 run 0 verify
 
 echo "- only the object store is left"
@@ -327,7 +327,7 @@ run 0 prune --job old --keep-last 1 --keep-every 30 --dry-run --json
 json '[(s["step"], s["state"]) for s in d["steps"]][:3] == [(30, "kept"), (40, "would be removed"), (50, "kept")]'
 run 0 prune --job old --keep-last 1 --keep-every 30
 has "$out" '^step 30: kept' '^step 40: removed' '^step 50: kept' '^step 10: not finished: left alone'
-[ -e "$pruned/old/10/shard-0.h5" ] || fail "an unfinished step was removed without being asked to"
+[ -e "$pruned/old/10/shard-0-10.h5" ] || fail "an unfinished step was removed without being asked to"
 flock "$(store_dir old 0)/lock" "$dcache" prune --job old --unfinished >out.txt 2>err.txt
 [ $? = 4 ] || fail "prune --unfinished beside a running job: $(cat err.txt)"
 run 0 prune --job old --unfinished

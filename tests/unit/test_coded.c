@@ -87,7 +87,7 @@ static dcache_status_t put(struct object_store *store, enum codec codec, unsigne
     struct coded_source *coded = NULL;
     char name[OBJECT_KEY_MAX];
     *shard = (struct manifest_shard){.rank = 1, .codec = codec, .bytes = BYTES, .crc = crc64_update(0, image, BYTES)};
-    manifest_object_key(name, "job", the_set.step, shard);
+    manifest_object_key(name, "job", &the_set, shard);
     CU_ASSERT_EQUAL_FATAL(coded_source_open(&dg, &settings, &about, &plain, &coded, &source), DCACHE_OK);
     dcache_status_t status = store->ops->put(store, &dg, name, &source, OBJECT_REPLACE, NULL);
     shard->stored_bytes = source.size(source.context);
@@ -182,10 +182,10 @@ static void test_nonces(void)
     size_t bytes = 0;
     fill(true);
     CU_ASSERT_EQUAL(put(store, CODEC_AES, 2, key, UINT64_MAX, &shard), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(store, &dg, "job/5/shard-1.h5.aes", 1u << 30, &first, &bytes),
+    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(store, &dg, "job/5/shard-1-2.h5.aes", 1u << 30, &first, &bytes),
                           DCACHE_OK);
     CU_ASSERT_EQUAL(put(store, CODEC_AES, 2, key, UINT64_MAX, &shard), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(store, &dg, "job/5/shard-1.h5.aes", 1u << 30, &second, &bytes),
+    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(store, &dg, "job/5/shard-1-2.h5.aes", 1u << 30, &second, &bytes),
                           DCACHE_OK);
     for (size_t i = 0; i + 16 <= BYTES; i += 16)
         CU_ASSERT_FATAL(memcmp(first + i, second + i, 16) != 0);
@@ -239,7 +239,7 @@ static void test_wrong_keys(void)
     CU_ASSERT_EQUAL(open_shard(store, &shard, key, &object), DCACHE_OK);
     object.coding.set.sequence++; /* another attempt's shard */
     CU_ASSERT_EQUAL(shard_object_read(&dg, &object, 5, &number, 5), DCACHE_ERR_CORRUPT);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "job/5/shard-1.h5.zst.aes"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "job/5/shard-1-2.h5.zst.aes"));
     shard_object_close(&object);
     codec_key_free(other);
     codec_key_free(key);
@@ -255,7 +255,7 @@ static void replace(struct object_store *store, const char *name, const char *da
 static void test_damage(void)
 {
     static unsigned char buffer[BYTES];
-    static const char name[] = "job/5/shard-1.h5.zst";
+    static const char name[] = "job/5/shard-1-2.h5.zst";
     struct object_store *store = open_store("damage", 0);
     struct manifest_shard shard;
     struct shard_object object;
@@ -319,7 +319,7 @@ static void test_pack(void)
     size_t bytes = 0;
     fill(true);
     CU_ASSERT_EQUAL(put(store, CODEC_ZSTD, 2, NULL, UINT64_MAX, &shard), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(store, &dg, "job/5/shard-1.h5.zst", 1u << 30, &coded, &bytes),
+    CU_ASSERT_EQUAL_FATAL(object_store_get_bytes(store, &dg, "job/5/shard-1-2.h5.zst", 1u << 30, &coded, &bytes),
                           DCACHE_OK);
     char *pack = malloc(BYTES + bytes + 99);
     CU_ASSERT_PTR_NOT_NULL_FATAL(pack);
@@ -353,7 +353,7 @@ static void test_source_fails(void)
     for (unsigned threads = 1; threads < 4; threads++) {
         CU_ASSERT_EQUAL(put(store, CODEC_ZSTD, threads, NULL, BYTES - 1, &shard), DCACHE_ERR_BUSY);
         CU_ASSERT_STRING_EQUAL(dg.text, "the image says no");
-        CU_ASSERT_EQUAL(store->ops->head(store, &dg, "job/5/shard-1.h5.zst", &info), DCACHE_NOT_FOUND);
+        CU_ASSERT_EQUAL(store->ops->head(store, &dg, "job/5/shard-1-2.h5.zst", &info), DCACHE_NOT_FOUND);
     }
     for (unsigned codec = CODEC_ZSTD; codec < CODECS; codec++) {
         struct codec_key *key = make_key(9);

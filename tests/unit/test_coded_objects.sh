@@ -48,9 +48,9 @@ fill 100 2
 DCACHE_COMPRESS=always run 0 drain
 has 'step 100: 2 shards stored .*DURABLE'
 slot=$DCACHE_MEMORY_STORE/heat/node-0/own-1-0.h5
-[ -e objects/heat/100/shard-1.h5.zst ] || fail "no compressed object"
+[ -e objects/heat/100/shard-1-2.h5.zst ] || fail "no compressed object"
 if command -v zstd >/dev/null; then
-    zstd -dcq objects/heat/100/shard-1.h5.zst | cmp - "$slot" || fail "zstd -dc gives something else"
+    zstd -dcq objects/heat/100/shard-1-2.h5.zst | cmp - "$slot" || fail "zstd -dc gives something else"
 fi
 run 0 verify
 has '2 copies in node stores and 2 objects verified, .*all good'
@@ -62,16 +62,16 @@ export DCACHE_ENCRYPT_KEY_FILE=$scratch/key.hex
 fill 200 3
 run 0 drain
 slot=$DCACHE_MEMORY_STORE/heat/node-0/own-1-1.h5
-python3 "$here/../tools/read_coded.py" objects/heat/200/shard-1.h5.aes heat 200 3 77 2 1 key.hex >image ||
+python3 "$here/../tools/read_coded.py" objects/heat/200/shard-1-3.h5.aes heat 200 3 77 2 1 key.hex >image ||
     fail "the decoder fails"
 cmp image "$slot" || fail "the decoder gives something else"
-python3 "$here/../tools/read_coded.py" objects/heat/200/shard-1.h5.aes heat 200 3 77 2 0 key.hex >image 2>/dev/null &&
+python3 "$here/../tools/read_coded.py" objects/heat/200/shard-1-3.h5.aes heat 200 3 77 2 0 key.hex >image 2>/dev/null &&
     fail "a shard passes for another rank's"
 fill 300 4
 DCACHE_COMPRESS=always DCACHE_COMPRESS_THREADS=3 run 0 drain
 slot=$DCACHE_MEMORY_STORE/heat/node-0/own-1-0.h5
 if command -v zstd >/dev/null; then
-    python3 "$here/../tools/read_coded.py" objects/heat/300/shard-1.h5.zst.aes heat 300 4 77 2 1 key.hex >image ||
+    python3 "$here/../tools/read_coded.py" objects/heat/300/shard-1-4.h5.zst.aes heat 300 4 77 2 1 key.hex >image ||
         fail "the decoder fails"
     cmp image "$slot" || fail "the decoder gives something else"
 fi
@@ -97,7 +97,7 @@ chmod 600 key.hex
 
 echo "- damage"
 # One bit in the middle of a frame, then half an object.
-python3 - objects/heat/300/shard-0.h5.zst.aes <<'PY'
+python3 - objects/heat/300/shard-0-4.h5.zst.aes <<'PY'
 import os, sys
 size = os.path.getsize(sys.argv[1])
 with open(sys.argv[1], "r+b") as file:
@@ -107,10 +107,10 @@ with open(sys.argv[1], "r+b") as file:
     file.write(bytes([byte ^ 16]))
 PY
 run 1 verify 300
-has '^BAD heat/300/shard-0.h5.zst.aes .*frame [0-9]+ does not match its digest'
-truncate -s 50000 objects/heat/300/shard-0.h5.zst.aes
+has '^BAD heat/300/shard-0-4.h5.zst.aes .*frame [0-9]+ does not match its digest'
+truncate -s 50000 objects/heat/300/shard-0-4.h5.zst.aes
 run 1 verify 300
-has '^BAD heat/300/shard-0.h5.zst.aes .*the index behind the frames'
+has '^BAD heat/300/shard-0-4.h5.zst.aes .*the index behind the frames'
 
 echo "- no key anywhere"
 grep -rlE "$key|${key//0/f}" all.txt objects memory.kept && fail "a key was written"

@@ -26,14 +26,16 @@ static void put(struct object_store *store, const char *key, const char *text)
     CU_ASSERT_EQUAL(object_store_put_bytes(store, &dg, key, text, strlen(text), OBJECT_REPLACE), DCACHE_OK);
 }
 
-/* An object of the size that the parts here claim for every shard. */
+/* An object of the size that the parts here claim for every shard; of sequence 2. */
 #define SHARD_BYTES 4096
 
 static void put_shard(struct object_store *store, uint64_t step, uint32_t rank)
 {
     char key[OBJECT_KEY_MAX];
     static const char zeros[SHARD_BYTES];
-    manifest_shard_key(key, "job", step, rank);
+    const struct shard_set set = {.step = step, .sequence = 2};
+    const struct manifest_shard shard = {.rank = rank};
+    manifest_object_key(key, "job", &set, &shard);
     CU_ASSERT_EQUAL(object_store_put_bytes(store, &dg, key, zeros, sizeof zeros, OBJECT_REPLACE), DCACHE_OK);
 }
 
@@ -68,8 +70,15 @@ static void test_keys(void)
     set.sequence++; /* another attempt's part is another object: removing one never removes the other */
     manifest_part_key(key, "a.b", &set, "r12");
     CU_ASSERT_STRING_EQUAL(key, "a.b/0/part-r12-10.json");
-    manifest_shard_key(key, "a.b", 7, 4294967294u);
-    CU_ASSERT_STRING_EQUAL(key, "a.b/7/shard-4294967294.h5");
+    struct manifest_shard shard = {.rank = UINT32_MAX - 1, .codec = CODEC_ZSTD_AES};
+    manifest_object_key(key, "a.b", &set, &shard); /* and its shard, too */
+    CU_ASSERT_STRING_EQUAL(key, "a.b/0/shard-4294967294-10.h5.zst.aes");
+    set.sequence = UINT64_MAX;
+    manifest_object_key(key, "a.b", &set, &shard);
+    CU_ASSERT_STRING_EQUAL(key, "a.b/0/shard-4294967294-18446744073709551615.h5.zst.aes");
+    manifest_early_name(UINT32_MAX - 1, CODEC_PLAIN, shard.object);
+    manifest_object_key(key, "a.b", &set, &shard);
+    CU_ASSERT_STRING_EQUAL(key, "a.b/0/shard-4294967294.h5");
 }
 
 static void test_round_trip(void)
@@ -131,27 +140,32 @@ static void test_stored_forms(void)
         {.rank = 1, .bytes = 5000, .crc = 2, .codec = CODEC_ZSTD, .stored_bytes = 77},
         {.rank = 2, .bytes = 5000, .crc = 3, .codec = CODEC_ZSTD_AES, .stored_bytes = 5077},
         {.rank = 3, .bytes = 5000, .crc = 4, .object = "pack-r0-0.bin", .offset = 123456789012, .stored_bytes = 5000},
-        {.rank = 4, .bytes = 5000, .crc = 5, .codec = CODEC_AES, .object = "pack-x", .offset = 0, .stored_bytes = 1}};
+        {.rank = 4, .bytes = 5000, .crc = 5, .codec = CODEC_AES, .object = "pack-x", .offset = 0, .stored_bytes = 1},
+        {.rank = 5, .bytes = 5000, .crc = 6, .object = "shard-5.h5"},
+        {.rank = 6, .bytes = 5000, .crc = 7, .codec = CODEC_ZSTD, .object = "shard-6.h5.zst", .stored_bytes = 9}};
     static const struct manifest_shard impossible[] = {
         {.bytes = 5000, .codec = CODECS, .stored_bytes = 77},
         {.bytes = 5000, .codec = CODEC_ZSTD},
         {.bytes = 5000, .stored_bytes = 4999},
         {.bytes = 5000, .offset = 1},
-        {.bytes = 5000, .object = "shard-0.h5"},
+        {.bytes = 5000, .object = "shard-1.h5"},
+        {.bytes = 5000, .object = "shard-0.h5", .offset = 1},
+        {.bytes = 5000, .object = "shard-0.h5.zst"},
+        {.bytes = 5000, .object = "shard-0-1.h5"},
         {.bytes = 5000, .object = "pack-"},
         {.bytes = 5000, .object = "pack-/../x"},
         {.bytes = 5000, .object = "pack-a", .offset = UINT64_MAX},
         {.bytes = 5000, .codec = CODEC_ZSTD, .stored_bytes = UINT64_MAX}};
-    struct manifest_shard shards[5];
+    struct manifest_shard shards[7];
     struct manifest back;
     char *text = NULL;
     size_t bytes = 0;
     char key[OBJECT_KEY_MAX];
     diag_init(&dg, "job", -1, DIAG_ERROR);
-    struct manifest part = make_part(shards, 1, 1, 5, 0, 5, "r0");
+    struct manifest part = make_part(shards, 1, 1, 7, 0, 7, "r0");
     memcpy(shards, forms, sizeof forms);
     CU_ASSERT_EQUAL_FATAL(manifest_encode(&dg, &part, &text, &bytes), DCACHE_OK);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"version\": 2"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"version\": 3"));
     CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "part", text, bytes, &back), DCACHE_OK);
     for (size_t i = 0; i < UNIT_COUNT(forms); i++) {
         const struct manifest_shard *shard = &back.shards[i];
@@ -159,9 +173,9 @@ static void test_stored_forms(void)
         CU_ASSERT_EQUAL(manifest_stored_bytes(shard), manifest_stored_bytes(&forms[i]));
         CU_ASSERT_STRING_EQUAL(shard->object, forms[i].object);
     }
-    manifest_object_key(key, "job", 1, &back.shards[2]);
-    CU_ASSERT_STRING_EQUAL(key, "job/1/shard-2.h5.zst.aes");
-    manifest_object_key(key, "job", 1, &back.shards[3]);
+    manifest_object_key(key, "job", &back.set, &back.shards[2]);
+    CU_ASSERT_STRING_EQUAL(key, "job/1/shard-2-1.h5.zst.aes");
+    manifest_object_key(key, "job", &back.set, &back.shards[3]);
     CU_ASSERT_STRING_EQUAL(key, "job/1/pack-r0-0.bin");
     manifest_free(&back);
     free(text);
@@ -280,10 +294,12 @@ static void test_hostile(void)
     }
 }
 
-/* What a shard of version 2 says of where it is. */
-#define FORM(fields)                                                                                                   \
-    "{" FORMAT ", \"version\": 2, " JOB ", " STEP ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER                          \
+/* What a shard of version 2 or 3 says of where it is. */
+#define VERSIONED(version, fields)                                                                                     \
+    "{" FORMAT ", \"version\": " version ", " JOB ", " STEP ", " SEQ ", " EPOCH ", " WORLD ", " DRAINER                \
     ", \"shards\": [{\"rank\": 0, \"bytes\": 4096, " CRC ", " fields "}]}"
+#define FORM(fields)  VERSIONED("2", fields)
+#define FORM3(fields) VERSIONED("3", fields)
 
 static const char *const hostile_forms[] = {
     FORM("\"codec\": 1"),
@@ -294,7 +310,14 @@ static const char *const hostile_forms[] = {
     FORM("\"codec\": \"zstd\", \"stored_bytes\": \"7\""),
     FORM("\"stored_bytes\": 4095"),
     FORM("\"offset\": 1"),
+    FORM("\"object\": \"shard-0.h5\""), /* it is called so, but version 2 has no such word for it */
     FORM("\"object\": \"shard-1.h5\""),
+    FORM3("\"object\": \"shard-1.h5\""),
+    FORM3("\"object\": \"shard-0.h5.zst\""),
+    FORM3("\"object\": \"shard-0.h5\", \"offset\": 1"),
+    FORM3("\"object\": \"shard-0-2.h5\""),
+    FORM3("\"object\": \"shard-0-3.h5\""),
+    FORM3("\"object\": \"manifest.json\""),
     FORM("\"object\": \"\""),
     FORM("\"object\": 7"),
     FORM("\"object\": \"..\""),
@@ -333,18 +356,70 @@ static void test_version_1_is_plain(void)
     diag_init(&dg, "job", -1, DIAG_ERROR);
     CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "m", text, strlen(text), &manifest), DCACHE_OK);
     CU_ASSERT_EQUAL(manifest.shards[0].codec, CODEC_PLAIN);
-    CU_ASSERT_STRING_EQUAL(manifest.shards[0].object, "");
+    CU_ASSERT_STRING_EQUAL(manifest.shards[0].object, "shard-0.h5");
     CU_ASSERT_EQUAL(manifest_stored_bytes(&manifest.shards[0]), 4096);
     manifest_free(&manifest);
+}
+
+/* One document of each version, as it was written then, and the objects that its shards are in. */
+static const struct {
+    const char *shards;
+    int version;
+    const char *objects[3];
+} versions[] = {
+    {"{\"rank\": 0, \"bytes\": 4096, " CRC "}, {\"rank\": 1, \"bytes\": 4096, " CRC "}",
+     1,
+     {"shard-0.h5", "shard-1.h5"}},
+    {"{\"rank\": 0, \"bytes\": 4096, " CRC "}, {\"rank\": 1, \"bytes\": 4096, " CRC
+     ", \"stored_bytes\": 77, \"codec\": \"zstd+aes-256-gcm\"}, {\"rank\": 2, \"bytes\": 4096, " CRC
+     ", \"stored_bytes\": 4096, \"object\": \"pack-x\", \"offset\": 5}",
+     2,
+     {"shard-0.h5", "shard-1.h5.zst.aes", "pack-x"}},
+    {"{\"rank\": 0, \"bytes\": 4096, " CRC "}, {\"rank\": 1, \"bytes\": 4096, " CRC
+     ", \"stored_bytes\": 77, \"codec\": \"zstd+aes-256-gcm\"}, {\"rank\": 2, \"bytes\": 4096, " CRC
+     ", \"stored_bytes\": 4096, \"object\": \"shard-2.h5\", \"offset\": 0}",
+     3,
+     {"shard-0-2.h5", "shard-1-2.h5.zst.aes", "shard-2.h5"}},
+};
+
+/* Read, and written again in the version that they had. */
+static void test_versions(void)
+{
+    for (size_t i = 0; i < UNIT_COUNT(versions); i++) {
+        char document[2000];
+        char wanted[32];
+        struct manifest manifest;
+        char *text = NULL;
+        size_t bytes = 0;
+        diag_init(&dg, "job", -1, DIAG_ERROR);
+        snprintf(document, sizeof document,
+                 "{%s, \"version\": %d, %s, %s, %s, %s, \"world_size\": 3, %s, \"shards\": [%s]}", FORMAT,
+                 versions[i].version, JOB, STEP, SEQ, EPOCH, DRAINER, versions[i].shards);
+        CU_ASSERT_EQUAL_FATAL(manifest_decode(&dg, "m", document, strlen(document), &manifest), DCACHE_OK);
+        for (size_t s = 0; s < manifest.shard_count; s++) {
+            char name[MANIFEST_OBJECT_MAX + 1];
+            manifest_object_name(&manifest.set, &manifest.shards[s], name);
+            CU_ASSERT_STRING_EQUAL(name, versions[i].objects[s]);
+            CU_ASSERT_EQUAL(manifest_in_pack(&manifest.shards[s]), strncmp(name, "pack", 4) == 0);
+        }
+        CU_ASSERT_EQUAL_FATAL(manifest_encode(&dg, &manifest, &text, &bytes), DCACHE_OK);
+        snprintf(wanted, sizeof wanted, "\"version\": %d,", versions[i].version);
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, wanted));
+        for (size_t s = 0; s < manifest.shard_count; s++) /* what the reader knows himself is not written */
+            CU_ASSERT_EQUAL(strstr(text, versions[i].objects[s]) != NULL,
+                            strstr(versions[i].shards, versions[i].objects[s]) != NULL);
+        free(text);
+        manifest_free(&manifest);
+    }
 }
 
 static void test_newer_version(void)
 {
     struct manifest manifest;
-    const char *newer = INSTEAD_OF_VERSION("\"version\": 3");
+    const char *newer = INSTEAD_OF_VERSION("\"version\": 4");
     diag_init(&dg, "job", -1, DIAG_ERROR);
     CU_ASSERT_EQUAL(manifest_decode(&dg, "m", newer, strlen(newer), &manifest), DCACHE_ERR_FORMAT);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 3"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 4"));
 }
 
 static void test_unknown_keys_are_ignored(void)
@@ -452,35 +527,57 @@ static void test_step_objects(void)
 {
     struct object_store *store = open_store("objects");
     struct step_objects objects;
-    static const char *const others[] = {
-        "job/5/shard-03.h5",          "job/5/shard-.h5",  "job/5/shard--1.h5", "job/5/shard-1.h5.x",
-        "job/5/shard-99999999999.h5", "job/5/part-.json", "job/50/shard-7.h5", "job/5/x/shard-8.h5"};
+    static const char *const others[] = {"job/5/shard-03.h5",
+                                         "job/5/shard-.h5",
+                                         "job/5/shard--1.h5",
+                                         "job/5/shard-1.h5.x",
+                                         "job/5/shard-99999999999.h5",
+                                         "job/5/part-.json",
+                                         "job/50/shard-7.h5",
+                                         "job/5/x/shard-8.h5",
+                                         "job/5/shard-1-.h5",
+                                         "job/5/shard-1-02.h5",
+                                         "job/5/shard-1--2.h5",
+                                         "job/5/shard-1-2-2.h5",
+                                         "job/5/shard-1-99999999999999999999.h5"};
+    const struct shard_set set = {.step = 5, .sequence = 2};
     for (size_t i = 0; i < UNIT_COUNT(others); i++)
         put(store, others[i], "x");
     for (uint32_t rank = 0; rank < 12; rank += 2)
         put_shard(store, 5, rank);
-    put(store, "job/5/shard-20.h5.zst", "x");
-    put(store, "job/5/shard-21.h5.zst.aes", "x");
+    put(store, "job/5/shard-20-2.h5.zst", "x");
+    put(store, "job/5/shard-21-2.h5.zst.aes", "x");
+    put(store, "job/5/shard-22.h5.zst", "x"); /* an earlier version's: whose is it? */
+    put(store, "job/5/shard-23-1.h5", "x");
+    put(store, "job/5/shard-24-3.h5.zst", "x");
     put(store, "job/5/pack-r0-0.bin", "x");
     put(store, "job/5/part-b.json", "x");
     put(store, "job/5/part-a.json", "x");
-    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", 5, &objects), DCACHE_OK);
-    CU_ASSERT_EQUAL(objects.count, 9);
+    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", &set, &objects), DCACHE_OK);
+    CU_ASSERT_EQUAL(objects.count, 12);
     CU_ASSERT_EQUAL(objects.pack_count, 1);
+    CU_ASSERT_EQUAL(objects.foreign_count, 2);
     CU_ASSERT_EQUAL(objects.part_count, 2);
     CU_ASSERT_FALSE(objects.manifest);
-    CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-3.h5"));
+    CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-3-2.h5"));
     CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-1.h5.x"));
-    const struct step_object *found = step_objects_find(&objects, "shard-10.h5");
+    const struct step_object *found = step_objects_find(&objects, "shard-10-2.h5");
     CU_ASSERT_PTR_NOT_NULL_FATAL(found);
     CU_ASSERT(found->rank == 10 && found->bytes == SHARD_BYTES);
-    found = step_objects_find(&objects, "shard-21.h5.zst.aes");
-    CU_ASSERT(found != NULL && found->rank == 21 && found->bytes == 1);
+    found = step_objects_find(&objects, "shard-21-2.h5.zst.aes");
+    CU_ASSERT(found != NULL && found->rank == 21 && found->bytes == 1 && !found->foreign);
+    found = step_objects_find(&objects, "shard-23-1.h5");
+    CU_ASSERT(found != NULL && found->rank == 23 && found->foreign);
+    found = step_objects_find(&objects, "shard-22.h5.zst");
+    CU_ASSERT(found != NULL && found->rank == 22 && !found->foreign);
     CU_ASSERT(step_objects_may_have(&objects, 21) && step_objects_may_have(&objects, 5)); /* the pack may have it */
     step_objects_free(&objects);
     CU_ASSERT_EQUAL(store->ops->remove(store, &dg, "job/5/pack-r0-0.bin"), DCACHE_OK);
-    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", 5, &objects), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, store, "job", &set, &objects), DCACHE_OK);
     CU_ASSERT(step_objects_may_have(&objects, 21) && !step_objects_may_have(&objects, 5));
+    CU_ASSERT(step_objects_may_have(&objects, 22) && !step_objects_may_have(&objects, 23));
+    CU_ASSERT_FALSE(step_objects_may_have(&objects, 24));
+    CU_ASSERT_EQUAL(step_objects_most(&objects), 9);
     step_objects_free(&objects);
     object_store_close(store);
 }
@@ -588,7 +685,7 @@ static void test_commit_believes_its_eyes(void)
     struct manifest part = make_part(shards, 5, 2, 3, 0, 3, "r0");
     CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK); /* shard 2 is not there */
     CU_ASSERT_FALSE(durable);
-    put(store, "job/5/shard-2.h5", "short");
+    put(store, "job/5/shard-2-2.h5", "short");
     CU_ASSERT_EQUAL(manifest_commit(&dg, store, &part, &durable), DCACHE_OK);
     CU_ASSERT_FALSE(durable);
     put_shard(store, 5, 2);
@@ -674,6 +771,7 @@ int main(void)
         {"hostile documents", test_hostile},
         {"hostile stored forms", test_hostile_forms},
         {"version 1 has no stored forms", test_version_1_is_plain},
+        {"a document of each version", test_versions},
         {"commit of packs", test_commit_of_packs},
         {"newer version", test_newer_version},
         {"unknown keys are ignored", test_unknown_keys_are_ignored},

@@ -113,7 +113,7 @@ static dcache_status_t drain_ranks(struct world *world, const char *drainer, uin
 static struct step_objects list_objects(struct world *world)
 {
     struct step_objects objects;
-    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, world->files, "job", world->set.step, &objects), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(step_objects_list(&dg, world->files, "job", &world->set, &objects), DCACHE_OK);
     return objects;
 }
 
@@ -170,7 +170,7 @@ static size_t check_durable(struct world *world)
     CU_ASSERT_EQUAL_FATAL(manifest_load(&dg, world->files, "job", world->set.step, &manifest), DCACHE_OK);
     for (uint32_t rank = 0; rank < world->ranks; rank++) {
         check_shard(world, &manifest, rank);
-        packed += manifest.shards[rank].object[0] != '\0';
+        packed += manifest_in_pack(&manifest.shards[rank]);
     }
     manifest_free(&manifest);
     return packed;

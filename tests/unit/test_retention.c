@@ -38,7 +38,7 @@ static void put_step(struct object_store *store, const char *job, uint64_t step,
 
     snprintf(manifest.job, sizeof manifest.job, "%s", job);
     for (uint32_t rank = 0; rank < 2; rank++) {
-        manifest_shard_key(key, job, step, rank);
+        manifest_object_key(key, job, &manifest.set, &shards[rank]);
         put(store, key, "shard");
     }
     if (!durable)
