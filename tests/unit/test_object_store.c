@@ -563,6 +563,24 @@ static void test_file_symlinks(void)
     CU_ASSERT(unlink(below_root(path, "linked")) == 0);
 }
 
+/* Directories in each other, and a file in the last one: a name that is longer than keys can be. */
+static void make_too_deep(const char *below)
+{
+    char path[2048];
+    char name[201];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    below_root(path, below);
+    for (int depth = 0; depth < 3; depth++) {
+        size_t length = strlen(path);
+        snprintf(path + length, sizeof path - length, "/%s", name);
+        CU_ASSERT(mkdir(path, 0700) == 0);
+    }
+    size_t length = strlen(path);
+    snprintf(path + length, sizeof path - length, "/file");
+    write_file(path);
+}
+
 /* What a killed writer left, and files and FIFOs that are not ours, are no objects and do no harm. */
 static void test_file_foreign(void)
 {
@@ -572,6 +590,7 @@ static void test_file_foreign(void)
     write_file(below_root(path, "foreign/.dcache~0123456789abcdef"));
     write_file(below_root(path, "foreign/has blank"));
     CU_ASSERT(mkfifo(below_root(path, "foreign/fifo"), 0600) == 0);
+    make_too_deep("foreign");
     struct listing listing = make_listing(1);
     CU_ASSERT(store->ops->list(store, &dg, "foreign/", note, &listing) == DCACHE_OK);
     CU_ASSERT(listing.count == 1 && strcmp(listing.keys[0], "foreign/it") == 0);
