@@ -171,6 +171,76 @@ static void test_sizes(void)
     object_store_close(store);
 }
 
+/* An image of so many frames that the index is longer than what is fetched at first: 6000 MiB of zeros, of which one
+ * frame is made and stored again and again. */
+#define MANY_FRAMES 6001u
+
+static size_t append_frame(struct codec_worker *worker, const struct codec_object *about, struct codec_index *index,
+                           uint32_t frame, unsigned char *stored)
+{
+    static const unsigned char zeros[SHARD_CHUNK_BYTES];
+    static unsigned char one[2 * SHARD_CHUNK_BYTES];
+    size_t bytes = frame < 2 ? 0 : (size_t)(index->starts[2] - index->starts[1]);
+    if (frame < 2) { /* the header, and the first of all others */
+        CU_ASSERT_EQUAL_FATAL(codec_encode_frame(&dg, worker, about, frame, zeros, one, sizeof one, &bytes), DCACHE_OK);
+    }
+    memcpy(stored + index->starts[frame], one, bytes);
+    index->starts[frame + 1] = index->starts[frame] + bytes;
+    index->digests[frame] = crc64_update(0, one, bytes);
+    return bytes;
+}
+
+static void put_many_frames(struct object_store *store, struct manifest_shard *shard)
+{
+    const struct codec_object about = {
+        .codec = CODEC_ZSTD,
+        .job = "job",
+        .set = the_set,
+        .rank = 1,
+        .layout = codec_layout_make(HEADER + (MANY_FRAMES - 1) * (uint64_t)SHARD_CHUNK_BYTES, HEADER)};
+    struct codec_index index = {.codec = CODEC_ZSTD, .layout = about.layout};
+    struct codec_worker *worker = NULL;
+    char name[OBJECT_KEY_MAX];
+    unsigned char *stored = malloc(MANY_FRAMES * 200 + codec_index_bytes(&about.layout));
+    CU_ASSERT_FATAL(stored != NULL);
+    CU_ASSERT_EQUAL_FATAL(codec_index_allocate(&dg, &index), DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(index.count, MANY_FRAMES);
+    CU_ASSERT_EQUAL_FATAL(codec_worker_open(&dg, 1, &worker), DCACHE_OK);
+    for (uint32_t i = 0; i < MANY_FRAMES; i++)
+        CU_ASSERT_FATAL(append_frame(worker, &about, &index, i, stored) < 200);
+    index.frames_bytes = index.starts[MANY_FRAMES];
+    codec_index_encode(&index, stored + index.frames_bytes);
+    *shard = (struct manifest_shard){.rank = 1, .codec = CODEC_ZSTD, .bytes = about.layout.bytes};
+    shard->stored_bytes = index.frames_bytes + codec_index_bytes(&about.layout);
+    manifest_object_key(name, "job", &the_set, shard);
+    CU_ASSERT_EQUAL_FATAL(object_store_put_bytes(store, &dg, name, stored, (size_t)shard->stored_bytes, OBJECT_REPLACE),
+                          DCACHE_OK);
+    codec_worker_close(worker);
+    codec_index_free(&index);
+    free(stored);
+}
+
+static void test_long_index(void)
+{
+    static const uint64_t offsets[] = {0, HEADER - 1, HEADER + 2999ull * SHARD_CHUNK_BYTES + 5,
+                                       HEADER + (MANY_FRAMES - 2) * (uint64_t)SHARD_CHUNK_BYTES};
+    struct object_store *store = open_store("long", 0);
+    struct manifest_shard shard;
+    struct shard_object object;
+    unsigned char buffer[300];
+    put_many_frames(store, &shard);
+    CU_ASSERT(codec_index_bytes(&(struct codec_layout){shard.bytes, HEADER, SHARD_CHUNK_BYTES}) > 65536);
+    CU_ASSERT_EQUAL_FATAL(open_shard(store, &shard, NULL, &object), DCACHE_OK);
+    CU_ASSERT_EQUAL(object.index.count, MANY_FRAMES);
+    for (size_t i = 0; i < UNIT_COUNT(offsets); i++) {
+        memset(buffer, 0xa5, sizeof buffer);
+        CU_ASSERT_EQUAL(shard_object_read(&dg, &object, offsets[i], buffer, sizeof buffer), DCACHE_OK);
+        CU_ASSERT(buffer[0] == 0 && memcmp(buffer, buffer + 1, sizeof buffer - 1) == 0);
+    }
+    shard_object_close(&object);
+    object_store_close(store);
+}
+
 /* The same image twice: not one block of ciphertext the same. */
 static void test_nonces(void)
 {
@@ -418,6 +488,7 @@ int main(void)
     static const struct unit_case cases[] = {
         {"round trips", test_round_trips},
         {"sizes", test_sizes},
+        {"long index", test_long_index},
         {"nonces", test_nonces},
         {"choice", test_choice},
         {"wrong keys", test_wrong_keys},
