@@ -567,18 +567,13 @@ static void test_file_symlinks(void)
 static void make_too_deep(const char *below)
 {
     char path[2048];
-    char name[201];
-    memset(name, 'n', sizeof name - 1);
-    name[sizeof name - 1] = '\0';
     below_root(path, below);
     for (int depth = 0; depth < 3; depth++) {
         size_t length = strlen(path);
-        snprintf(path + length, sizeof path - length, "/%s", name);
+        snprintf(path + length, sizeof path - length, "/%0200d", depth);
         CU_ASSERT(mkdir(path, 0700) == 0);
     }
-    size_t length = strlen(path);
-    snprintf(path + length, sizeof path - length, "/file");
-    write_file(path);
+    write_file(strcat(path, "/file"));
 }
 
 /* What a killed writer left, and files and FIFOs that are not ours, are no objects and do no harm. */
