@@ -97,7 +97,7 @@ static void *allocate(size_t bytes)
 }
 
 dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, struct azure_blocks_user *user,
-                                  const atomic_bool *stop, void **block)
+                                  const atomic_bool *stop, struct azure_block *block)
 {
     pthread_mutex_lock(&blocks->lock);
     user->waiting++;
@@ -107,18 +107,19 @@ dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, 
     }
     user->waiting--;
     const bool cancelled = is_cancelled(user, stop);
-    void *taken = cancelled ? NULL : take_idle(blocks, user->block_bytes);
+    void *memory = cancelled || user->block_bytes == 0 ? NULL : take_idle(blocks, user->block_bytes);
     if (!cancelled)
         blocks->taken++;
     pthread_cond_broadcast(&blocks->changed); /* whoever began later may be next now */
     pthread_mutex_unlock(&blocks->lock);
     if (cancelled)
         return diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
-    if (taken == NULL)
-        taken = allocate(user->block_bytes);
-    *block = taken;
-    if (taken != NULL)
+    if (memory == NULL && user->block_bytes > 0)
+        memory = allocate(user->block_bytes);
+    if (memory != NULL || user->block_bytes == 0) {
+        *block = (struct azure_block){.taken = true, .memory = memory};
         return DCACHE_OK;
+    }
     pthread_mutex_lock(&blocks->lock);
     blocks->taken--;
     pthread_cond_broadcast(&blocks->changed);
@@ -126,13 +127,16 @@ dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, 
     return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for a block of %zu bytes", user->block_bytes);
 }
 
-void azure_blocks_give_back(struct azure_blocks *blocks, const struct azure_blocks_user *user, void *block)
+void azure_blocks_give_back(struct azure_blocks *blocks, const struct azure_blocks_user *user,
+                            struct azure_block *block)
 {
-    if (block == NULL)
+    if (!block->taken)
         return;
     pthread_mutex_lock(&blocks->lock);
     blocks->taken--;
-    keep_idle(blocks, user, block);
+    if (block->memory != NULL)
+        keep_idle(blocks, user, block->memory);
     pthread_cond_broadcast(&blocks->changed);
     pthread_mutex_unlock(&blocks->lock);
+    *block = (struct azure_block){.taken = false};
 }

@@ -16,9 +16,15 @@
 struct azure_blocks_user {
     struct azure_blocks_user *next; /**< began after this one */
     unsigned waiting;               /**< threads of it */
-    size_t block_bytes;
-    unsigned limit;            /**< blocks of all puts together */
-    const atomic_bool *cancel; /**< or NULL */
+    size_t block_bytes;             /**< 0: it needs no memory, only the right to send */
+    unsigned limit;                 /**< blocks of all puts together */
+    const atomic_bool *cancel;      /**< or NULL */
+};
+
+/** One block, of the thread that took it. All zeros: none. */
+struct azure_block {
+    bool taken;
+    void *memory; /**< NULL when the put needs none */
 };
 
 struct azure_blocks {
@@ -35,16 +41,18 @@ void azure_blocks_open(struct azure_blocks *blocks);
 /** No put may be under way. */
 void azure_blocks_close(struct azure_blocks *blocks);
 
-/** A put begins: it wants blocks of that size. `limit` is the store's: at most OBJECT_CONNECTIONS_MAX. */
+/** A put begins: it wants blocks of that size, or with 0 only the right to send. `limit` is the store's: at most
+ * OBJECT_CONNECTIONS_MAX. */
 void azure_blocks_begin(struct azure_blocks *blocks, struct azure_blocks_user *user, size_t block_bytes, unsigned limit,
                         const atomic_bool *cancel);
 void azure_blocks_end(struct azure_blocks *blocks, struct azure_blocks_user *user);
 
-/** Wait for a block. `stop` may be NULL.
+/** Wait for a block. `stop` may be NULL. `block` is all zeros before, and after a failure.
  * @return DCACHE_OK; DCACHE_ERR_CANCELLED (the put's cancel, or `stop`); DCACHE_ERR_NO_MEMORY */
 dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, struct azure_blocks_user *user,
-                                  const atomic_bool *stop, void **block) DCACHE_MUST_CHECK;
-/** NULL is allowed: none was taken. */
-void azure_blocks_give_back(struct azure_blocks *blocks, const struct azure_blocks_user *user, void *block);
+                                  const atomic_bool *stop, struct azure_block *block) DCACHE_MUST_CHECK;
+/** Does nothing when none was taken. */
+void azure_blocks_give_back(struct azure_blocks *blocks, const struct azure_blocks_user *user,
+                            struct azure_block *block);
 
 #endif

@@ -102,6 +102,8 @@ bool azure_call_is_digest_error(const struct http_response *response)
 
 bool azure_call_body_matches(const struct azure_call *call)
 {
+    if (call->read != NULL)
+        return !call->suspect || call->sent_bytes != call->body_bytes || call->sent_crc == call->crc;
     return !call->has_crc || crc64_update(0, call->body, call->body_bytes) == call->crc;
 }
 
@@ -128,7 +130,23 @@ static bool again(void *context, const struct http_response *response)
         call->unreadable++;
         return true;
     }
-    return azure_call_is_digest_error(response) && azure_call_body_matches(call);
+    if (!azure_call_is_digest_error(response) || !azure_call_body_matches(call))
+        return false;
+    call->suspect = true;
+    return true;
+}
+
+/* What is given is verified by whoever gives it. What happens to it afterwards shows when the service's digest differs:
+ * then a digest of our own, of what is given to libcurl in the next attempt, tells on which side it was. */
+static dcache_status_t read_body(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t *bytes)
+{
+    struct azure_call *call = context;
+    dcache_status_t status = call->read(call->read_context, dg, offset, buffer, bytes);
+    if (status == DCACHE_OK && call->suspect) {
+        call->sent_crc = crc64_update(offset == 0 ? 0 : call->sent_crc, buffer, *bytes);
+        call->sent_bytes = offset + *bytes;
+    }
+    return status;
 }
 
 static dcache_status_t bearer(void *context, struct diag *dg, char token[HTTP_BEARER_MAX])
@@ -171,6 +189,7 @@ dcache_status_t azure_call_send(struct azure_call *call, struct diag *dg, struct
                                    .url = url,
                                    .body = call->body,
                                    .body_bytes = call->body_bytes,
+                                   .read = call->read != NULL ? read_body : NULL,
                                    .sink = call->sink,
                                    .wanted = wanted,
                                    .prepare = prepare,

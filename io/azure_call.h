@@ -41,6 +41,12 @@ struct azure_call {
     struct http_headers headers; /**< without those that every attempt adds */
     const void *body;
     size_t body_bytes;
+    /** Of a body that is not in memory (or NULL): as struct http_request has it, with this context. */
+    dcache_status_t (*read)(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t *bytes);
+    void *read_context;
+    bool suspect;        /**< the service got other bytes than were meant: what `read` gives is digested from now on, */
+    uint64_t sent_bytes; /**< so much of it, */
+    uint64_t sent_crc;   /**< and this is its CRC */
     bool has_crc;
     bool renewed;        /**< the service did not take a token, and there was another one since */
     unsigned unreadable; /**< how often the service could not read what was sent */
@@ -75,7 +81,8 @@ bool azure_call_is_missing(const struct http_response *response);
 bool azure_call_is_taken(const struct http_response *response);
 /** The service got other bytes than their digest says. */
 bool azure_call_is_digest_error(const struct http_response *response);
-/** The digest is right here, so the bytes were spoilt on the way. */
+/** The digest is right here, so the bytes were spoilt on the way. Of a body that is not in memory that is known from
+ * the second time on; until then it counts as right. */
 bool azure_call_body_matches(const struct azure_call *call);
 
 /** An upload was answered with 201: is it of the bytes that were meant? Azure tells their CRC without being asked. */

@@ -1,6 +1,7 @@
 #include "io/azure_put.h"
 
 #include "io/crc64.h"
+#include "io/object_pieces.h"
 #include "io/stragglers.h"
 #include "io/workers.h"
 
@@ -25,6 +26,8 @@ struct put {
     enum object_condition condition;
     const atomic_bool *cancel;
     struct azure_blocks_user user;
+    bool in_pieces; /* blocks are not read into memory, but sent piece by piece */
+    uint64_t head;  /* bytes that the first block has more than others */
     size_t block_bytes;
     uint32_t block_count; /* where the source does not know its size: the most there can be, until its end was met */
     char identity[AZURE_IDENTITY_CHARS + 1]; /* of this round */
@@ -36,8 +39,9 @@ struct put {
 
 /* One block under way. */
 struct block {
-    void *buffer;
+    struct azure_block right; /* to send it, and memory for it unless it is sent in pieces */
     size_t bytes;
+    uint64_t offset;
     uint32_t index;
     uint64_t crc;
     const atomic_bool *stop; /* or NULL */
@@ -100,57 +104,105 @@ static bool is_cancelled(const struct put *put, const struct block *block)
     return (put->cancel != NULL && atomic_load(put->cancel)) || (block->stop != NULL && atomic_load(block->stop));
 }
 
-/* Read the next block. The source is asked by one thread at a time, and in ascending order: so it can read ahead. */
+static uint64_t block_offset(const struct put *put, uint32_t index)
+{
+    return index == 0 ? 0 : put->head + (uint64_t)index * put->block_bytes;
+}
+
+/* How many blocks so many bytes are. */
+static uint32_t blocks_of(const struct put *put, uint64_t bytes)
+{
+    const uint64_t behind = bytes > put->head ? bytes - put->head : 1;
+    return (uint32_t)((behind + put->block_bytes - 1) / put->block_bytes);
+}
+
+/* Read the next block, or have it announced when it is read while it is sent. The source is asked by one thread at a
+ * time, and in ascending order: so it can read ahead. */
 static dcache_status_t read_block(struct put *put, struct diag *dg, struct block *block)
 {
     const struct object_source *source = put->source;
     dcache_status_t status = DCACHE_OK;
     pthread_mutex_lock(&put->reading);
     block->index = put->next++;
-    uint64_t offset = (uint64_t)block->index * put->block_bytes;
+    block->offset = block_offset(put, block->index);
+    const uint64_t next = block_offset(put, block->index + 1);
     uint64_t end = block->index == 0 ? source->bytes : object_source_bytes(source);
-    uint64_t left = end > offset ? end - offset : 0;
-    block->bytes = (size_t)(left < put->block_bytes ? left : put->block_bytes);
+    end = end < next ? end : next;
+    block->bytes = end > block->offset ? (size_t)(end - block->offset) : 0;
     if (is_cancelled(put, block))
         status = diag_fail(dg, DCACHE_ERR_CANCELLED, "cancelled");
+    else if (block->bytes > 0 && put->in_pieces)
+        status = source->announce(source->context, dg, block->offset, block->bytes, &block->crc);
     else if (block->bytes > 0)
-        status = object_source_read(source, dg, offset, block->buffer, &block->bytes, &block->crc);
+        status = object_source_read(source, dg, block->offset, block->right.memory, &block->bytes, &block->crc);
     pthread_mutex_unlock(&put->reading);
     return status;
 }
 
-static dcache_status_t take_buffer(struct put *put, struct diag *dg, struct block *block)
+static dcache_status_t take_right(struct put *put, struct diag *dg, struct block *block)
 {
-    return azure_blocks_take(&put->store->blocks, dg, &put->user, block->stop, &block->buffer);
+    return azure_blocks_take(&put->store->blocks, dg, &put->user, block->stop, &block->right);
 }
 
-static void give_buffer_back(const struct put *put, struct block *block)
+static void give_right_back(const struct put *put, struct block *block)
 {
-    azure_blocks_give_back(&put->store->blocks, &put->user, block->buffer);
+    azure_blocks_give_back(&put->store->blocks, &put->user, &block->right);
 }
 
-static void set_body(struct azure_call *call, const struct block *block)
+/* The body of one request, while it is sent. */
+struct body {
+    bool whole; /* it is all of the object */
+    struct object_pieces pieces;
+};
+
+static dcache_status_t at_failpoint(struct diag *dg, bool whole, void *data, size_t *bytes)
 {
-    call->body = block->buffer;
+    return whole ? diag_failpoint_data(dg, "object_azure_whole", data, bytes)
+                 : diag_failpoint_data(dg, "object_azure_block", data, bytes);
+}
+
+static dcache_status_t read_pieces(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t *bytes)
+{
+    struct body *body = context;
+    dcache_status_t status = object_pieces_read(&body->pieces, dg, offset, buffer, bytes);
+    if (status == DCACHE_OK && offset == 0)
+        status = at_failpoint(dg, body->whole, buffer, bytes);
+    return status;
+}
+
+/* Send a call with the block as its body. `body` has no pieces yet, and is the caller's only because the call points to
+ * it. */
+static dcache_status_t send_with_body(const struct put *put, struct diag *dg, const struct block *block,
+                                      struct azure_call *call, struct body *body, struct http_response *response)
+{
+    call->body = block->right.memory;
     call->body_bytes = block->bytes;
     call->has_crc = true;
     call->crc = block->crc;
+    call->cancel = put->cancel;
+    if (put->in_pieces) {
+        body->pieces = (struct object_pieces){.source = put->source, .offset = block->offset, .bytes = block->bytes};
+        call->read = read_pieces;
+        call->read_context = body;
+    }
+    dcache_status_t status = azure_call_send(call, dg, response);
+    object_pieces_close(&body->pieces);
+    return status;
 }
 
 static dcache_status_t send_whole(struct put *put, struct diag *dg, struct block *block, bool *once_more)
 {
     struct http_response response;
     struct azure_call call = azure_call_make(put->store, "PUT", "store", put->key);
+    struct body body = {.whole = true};
     dcache_status_t status = read_block(put, dg, block);
-    if (status == DCACHE_OK)
-        status = diag_failpoint_data(dg, "object_azure_whole", block->buffer, &block->bytes);
+    if (status == DCACHE_OK && !put->in_pieces)
+        status = at_failpoint(dg, true, block->right.memory, &block->bytes);
     if (status != DCACHE_OK)
         return status;
-    set_body(&call, block);
-    call.cancel = put->cancel;
     azure_call_add_header(&call, "x-ms-blob-type", "BlockBlob");
     add_commit_headers(put, &call);
-    status = azure_call_send(&call, dg, &response);
+    status = send_with_body(put, dg, block, &call, &body, &response);
     if (status != DCACHE_OK)
         return status;
     status = settle(put, dg, &call, &response, once_more);
@@ -168,10 +220,10 @@ static dcache_status_t put_whole(struct put *put, struct diag *dg, bool *once_mo
 {
     struct block block = {.index = 0};
     put->next = 0;
-    dcache_status_t status = take_buffer(put, dg, &block);
+    dcache_status_t status = take_right(put, dg, &block);
     if (status == DCACHE_OK)
         status = send_whole(put, dg, &block, once_more);
-    give_buffer_back(put, &block);
+    give_right_back(put, &block);
     return status;
 }
 
@@ -189,19 +241,18 @@ static dcache_status_t send_block(const struct put *put, struct diag *dg, const 
     char id[BLOCK_ID_CHARS + 1];
     struct http_response response;
     struct azure_call call = azure_call_make(put->store, "PUT", "store a block of", put->key);
+    struct body body = {.whole = false};
     make_block_id(put, block->index, id);
     azure_call_add_query(&call, "blockid", id);
     azure_call_add_query(&call, "comp", "block");
-    set_body(&call, block);
-    call.cancel = put->cancel;
     call.stop = over;
-    dcache_status_t status = azure_call_send(&call, dg, &response);
+    dcache_status_t status = send_with_body(put, dg, block, &call, &body, &response);
     if (status != DCACHE_OK)
         return status;
     if (response.status == 201)
         return azure_call_check_stored(&call, dg, &response);
     if (azure_call_is_digest_error(&response) && !azure_call_body_matches(&call))
-        return object_bad_source(dg, put->key, (uint64_t)block->index * put->block_bytes);
+        return object_bad_source(dg, put->key, block->offset);
     return azure_call_fail(&call, dg, &response);
 }
 
@@ -216,15 +267,15 @@ static dcache_status_t send_watched(struct put *put, struct diag *dg, unsigned w
 static dcache_status_t put_block(struct put *put, const struct workers_turn *turn)
 {
     struct block block = {.stop = turn->stop};
-    dcache_status_t status = take_buffer(put, turn->dg, &block);
+    dcache_status_t status = take_right(put, turn->dg, &block);
     if (status == DCACHE_OK)
         status = read_block(put, turn->dg, &block);
     const bool ended = block.bytes == 0; /* the source has no such block */
-    if (status == DCACHE_OK && !ended)
-        status = diag_failpoint_data(turn->dg, "object_azure_block", block.buffer, &block.bytes);
+    if (status == DCACHE_OK && !ended && !put->in_pieces)
+        status = at_failpoint(turn->dg, false, block.right.memory, &block.bytes);
     if (status == DCACHE_OK && !ended)
         status = send_watched(put, turn->dg, turn->worker, &block);
-    give_buffer_back(put, &block);
+    give_right_back(put, &block);
     if (status == DCACHE_OK)
         stragglers_count(&put->stragglers);
     else
@@ -294,11 +345,6 @@ static dcache_status_t commit_blocks(const struct put *put, struct diag *dg, boo
     return status;
 }
 
-static uint32_t blocks_of(const struct put *put, uint64_t bytes)
-{
-    return (uint32_t)((bytes + put->block_bytes - 1) / put->block_bytes);
-}
-
 static dcache_status_t put_blocks(struct put *put, struct diag *dg, bool *once_more)
 {
     const unsigned connections = put->store->base.policy.connections;
@@ -334,9 +380,25 @@ static dcache_status_t put_rounds(struct put *put, struct diag *dg)
         once_more = false;
         azure_call_random(put->identity);
         status =
-            put->source->bytes <= put->block_bytes ? put_whole(put, dg, &once_more) : put_blocks(put, dg, &once_more);
+            blocks_of(put, put->source->bytes) <= 1 ? put_whole(put, dg, &once_more) : put_blocks(put, dg, &once_more);
     }
     return status;
+}
+
+/* Cut the object into blocks. In pieces, unless the blocks that are wanted are smaller than one. */
+static void cut(struct put *put)
+{
+    const struct object_source *source = put->source;
+    const uint64_t block = block_bytes_for(put->store->base.policy.block_bytes, source->bytes);
+    put->block_bytes = (size_t)block;
+    put->head = 0;
+    put->in_pieces = source->grain > 0 && source->size == NULL && block >= source->grain &&
+                     block + source->grain + source->head <= BLOCK_BYTES_MAX;
+    if (put->in_pieces) {
+        put->head = source->head;
+        put->block_bytes = (size_t)((block + source->grain - 1) / source->grain * source->grain);
+    }
+    put->block_count = blocks_of(put, source->bytes);
 }
 
 dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, const char *key,
@@ -344,15 +406,13 @@ dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, con
                                  const atomic_bool *cancel)
 {
     struct azure_store *store = (struct azure_store *)base;
-    uint64_t block = block_bytes_for(base->policy.block_bytes, source->bytes);
     if (!object_key_valid(key))
         return object_bad_key(dg, key);
     if (source->bytes / BLOCKS_MAX >= BLOCK_BYTES_MAX)
         return diag_fail(dg, DCACHE_ERR_INVALID, "object %s of %" PRIu64 " bytes is larger than a blob can be", key,
                          source->bytes);
     struct put put = {.store = store, .key = key, .source = source, .condition = condition, .cancel = cancel};
-    put.block_bytes = (size_t)block;
-    put.block_count = (uint32_t)((source->bytes + block - 1) / block);
+    cut(&put);
     if (put.block_count > 1 && condition == OBJECT_IF_ABSENT) { /* saves sending it in vain; the commit decides */
         struct http_response response;
         dcache_status_t status = azure_call_head(store, dg, key, cancel, &response);
@@ -360,7 +420,8 @@ dcache_status_t azure_put_object(struct object_store *base, struct diag *dg, con
             return status == DCACHE_OK ? object_exists(dg, store->place.url, key) : status;
     }
     pthread_mutex_init(&put.reading, NULL);
-    azure_blocks_begin(&store->blocks, &put.user, put.block_bytes, base->policy.connections, cancel);
+    azure_blocks_begin(&store->blocks, &put.user, put.in_pieces ? 0 : put.block_bytes, base->policy.connections,
+                       cancel);
     dcache_status_t status = put_rounds(&put, dg);
     azure_blocks_end(&store->blocks, &put.user);
     pthread_mutex_destroy(&put.reading);

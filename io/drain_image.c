@@ -19,10 +19,18 @@ struct drain_image {
     unsigned char *chunk;   /* for ranges that begin or end inside of a chunk; NULL: there was none yet */
     uint32_t chunk_index;   /* the verified chunk that is in there, or NO_CHUNK */
     const struct governor *governor;
-    bool counts;           /* what is read counts as stored */
-    uint64_t counted;      /* bytes of this image that are in control->bytes_stored; retries count once */
-    dcache_status_t error; /* why reading failed, DCACHE_OK when it did not */
+    bool counts;      /* what is read counts as stored */
+    uint64_t counted; /* bytes of this image that are in control->bytes_stored; retries count once */
+    atomic_int error; /* why reading failed, DCACHE_OK when it did not */
 };
+
+/* A failure to read may be any thread's. Returns the status. */
+static dcache_status_t note_error(struct drain_image *image, dcache_status_t status)
+{
+    if (status != DCACHE_OK)
+        atomic_store(&image->error, (int)status);
+    return status;
+}
 
 /* --- Reading -------------------------------------------------------------------------------------------------------*/
 
@@ -116,6 +124,15 @@ static dcache_status_t read_range(struct diag *dg, struct drain_image *image, ui
     return status;
 }
 
+/* It is on its way, as far as this. */
+static void count_to(struct drain_image *image, uint64_t end)
+{
+    if (image->counts && end > image->counted) {
+        atomic_fetch_add(&image->governor->control->bytes_stored, end - image->counted);
+        image->counted = end;
+    }
+}
+
 static dcache_status_t read_image(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t bytes,
                                   uint64_t *crc)
 {
@@ -126,14 +143,9 @@ static dcache_status_t read_image(void *context, struct diag *dg, uint64_t offse
     governor_count(image->governor, cpu_before);
     if (status == DCACHE_OK)
         status = diag_failpoint_data(dg, "drain.read", buffer, &bytes);
-    if (status != DCACHE_OK) {
-        image->error = status;
-        return status;
-    }
-    if (image->counts && offset + bytes > image->counted) {
-        atomic_fetch_add(&image->governor->control->bytes_stored, offset + bytes - image->counted);
-        image->counted = offset + bytes;
-    }
+    if (status != DCACHE_OK)
+        return note_error(image, status);
+    count_to(image, offset + bytes);
     *crc = digest;
     return DCACHE_OK;
 }
@@ -144,9 +156,65 @@ static dcache_status_t sample_image(void *context, struct diag *dg, uint64_t off
 {
     struct drain_image *image = context;
     dcache_status_t status = read_range(dg, image, offset, buffer, bytes, crc);
+    return note_error(image, status);
+}
+
+/* --- Piece by piece ------------------------------------------------------------------------------------------------*/
+
+/* The digest of a range that begins and ends where chunks do, from the digests that chunks must have. */
+static dcache_status_t announce_range(void *context, struct diag *dg, uint64_t offset, uint64_t bytes, uint64_t *crc)
+{
+    struct drain_image *image = context;
+    const struct shard_header *header = &image->header;
+    const uint64_t end = offset + bytes;
+    dcache_status_t status = governor_wait(dg, image->governor, bytes);
+    if (status == DCACHE_OK && (offset > header->file_bytes || bytes > header->file_bytes - offset))
+        status = diag_fail(dg, DCACHE_ERR_INTERNAL, "a range outside of %s was asked for", image->name);
     if (status != DCACHE_OK)
-        image->error = status;
-    return status;
+        return note_error(image, status);
+    *crc = offset == 0 ? crc64_update(0, image->encoded, header->header_bytes) : 0;
+    uint64_t at = offset == 0 ? header->header_bytes : offset;
+    while (at < end) {
+        const uint32_t index = (uint32_t)((at - header->header_bytes) / SHARD_CHUNK_BYTES);
+        const uint64_t length = shard_chunk_length(header, index);
+        *crc = crc64_combine(*crc, header->chunk_crc[index], length);
+        at += length;
+    }
+    count_to(image, end);
+    return DCACHE_OK;
+}
+
+/* What of the header is wanted, and whole chunks. */
+static dcache_status_t fill_range(struct diag *dg, const struct drain_image *image, uint64_t offset,
+                                  unsigned char *target, size_t room, size_t *bytes)
+{
+    const struct shard_header *header = &image->header;
+    if (offset < header->header_bytes) {
+        *bytes = (size_t)least(room, header->header_bytes - offset);
+        memcpy(target, image->encoded + offset, *bytes);
+    }
+    while (offset + *bytes >= header->header_bytes && offset + *bytes < header->file_bytes) {
+        const uint32_t index = (uint32_t)((offset + *bytes - header->header_bytes) / SHARD_CHUNK_BYTES);
+        const uint64_t length = shard_chunk_length(header, index);
+        if (length > room - *bytes)
+            break;
+        dcache_status_t status = read_chunk(dg, image, index, target + *bytes);
+        if (status != DCACHE_OK)
+            return status;
+        *bytes += (size_t)length;
+    }
+    return DCACHE_OK;
+}
+
+/* On the thread that sends, whose CPU time is counted there. */
+static dcache_status_t fill(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t room, size_t *bytes)
+{
+    struct drain_image *image = context;
+    *bytes = 0;
+    dcache_status_t status = fill_range(dg, image, offset, buffer, room, bytes);
+    if (status == DCACHE_OK && *bytes > 0)
+        status = diag_failpoint_data(dg, "drain.read", buffer, bytes);
+    return note_error(image, status);
 }
 
 /* --- Open and close ------------------------------------------------------------------------------------------------*/
@@ -222,7 +290,7 @@ const char *drain_image_name(const struct drain_image *image)
 
 bool drain_image_is_bad(const struct drain_image *image)
 {
-    return image->error != DCACHE_OK;
+    return atomic_load(&image->error) != DCACHE_OK;
 }
 
 /* --- The form in which it is stored --------------------------------------------------------------------------------*/
@@ -246,7 +314,13 @@ dcache_status_t drain_form_open(struct diag *dg, struct drain_image *image, cons
     dcache_status_t status = DCACHE_OK;
     image->counts = counted;
     *form = (struct drain_form){.codec = CODEC_PLAIN};
-    form->plain = (struct object_source){.bytes = image->header.file_bytes, .context = image, .read = read_image};
+    form->plain = (struct object_source){.bytes = image->header.file_bytes,
+                                         .context = image,
+                                         .read = read_image,
+                                         .head = image->header.header_bytes,
+                                         .grain = SHARD_CHUNK_BYTES,
+                                         .announce = announce_range,
+                                         .fill = fill};
     form->source = form->plain;
     if (settings != NULL)
         status = coded_source_choose(dg, settings, &sampled, image->header.header_bytes, &form->codec);

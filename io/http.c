@@ -34,7 +34,9 @@ struct attempt {
     const struct http_request *request;
     struct http_response *response;
     CURL *curl;
+    struct diag *dg;
     size_t body_sent;
+    dcache_status_t source; /* what request->read came to */
     size_t unwanted_bytes;
     curl_off_t moved_bytes; /* up and down, when it was last looked at */
     double moved_at;
@@ -143,8 +145,13 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *context)
     struct attempt *attempt = context;
     size_t left = attempt->request->body_bytes - attempt->body_sent;
     size_t bytes = size * count < left ? size * count : left;
-    if (bytes > 0)
+    if (bytes > 0 && attempt->request->read != NULL)
+        attempt->source =
+            attempt->request->read(attempt->request->context, attempt->dg, attempt->body_sent, buffer, &bytes);
+    else if (bytes > 0)
         memcpy(buffer, (const char *)attempt->request->body + attempt->body_sent, bytes);
+    if (attempt->source != DCACHE_OK)
+        return CURL_READFUNC_ABORT;
     attempt->body_sent += bytes;
     return bytes;
 }
@@ -485,7 +492,7 @@ static CURLcode perform(struct attempt *attempt, struct diag *dg)
 static dcache_status_t try_once(struct http_client *client, struct diag *dg, const struct http_request *request,
                                 double left_s, struct http_response *response, bool *again, double *wait_s)
 {
-    struct attempt attempt = {.request = request, .response = response, .moved_at = now_s()};
+    struct attempt attempt = {.request = request, .response = response, .dg = dg, .moved_at = now_s()};
     response->failure[0] = '\0';
     response->status = 0;
     response->headers.count = 0;
@@ -511,6 +518,8 @@ static dcache_status_t try_once(struct http_client *client, struct diag *dg, con
     curl_easy_getinfo(attempt.curl, CURLINFO_RETRY_AFTER, &retry_after);
     give_handle_back(client, attempt.curl);
     free_headers(request, headers);
+    if (attempt.source != DCACHE_OK)
+        return attempt.source;
     if (attempt.no_memory || code == CURLE_OUT_OF_MEMORY)
         return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for the answer to an HTTP request");
     *wait_s = fmin((double)retry_after, 1e6);

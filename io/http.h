@@ -57,6 +57,10 @@ struct http_request {
     const char *url;
     const void *body; /**< of a PUT or POST; may be NULL when body_bytes is 0 */
     size_t body_bytes;
+    /** Of a body that is not in memory (or NULL): gives up to `*bytes` bytes of it, at least one, from `offset` on, and
+     * says how many. Asked for the same bytes again by another attempt, or when a connection was lost. Not DCACHE_OK
+     * ends the request with that status and text. Must not block for long: nothing is sent meanwhile. */
+    dcache_status_t (*read)(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t *bytes);
     struct http_sink *sink;    /**< NULL: the answer's body is thrown away */
     const char *const *wanted; /**< names of the answer's headers to keep, ended by NULL; or NULL */
     /** Called before each attempt, to give its headers (dates and signatures must be fresh). */
@@ -66,7 +70,7 @@ struct http_request {
     /** May ask for another attempt after an answer that is not retried anyway (408, 429, 500, 502, 503, 504); or NULL.
      */
     bool (*again)(void *context, const struct http_response *response);
-    void *context; /**< of prepare, bearer and again */
+    void *context; /**< of read, prepare, bearer and again */
     double timeout_s;
     double stall_s;
     const atomic_bool *cancel; /**< or NULL */
@@ -96,7 +100,7 @@ void http_client_close(struct http_client *client);
  * @param response  out: always set
  * @return DCACHE_OK: there is a complete answer, whose status is not one that asks for a retry. DCACHE_ERR_STORE: there
  *         is none; `response` says why, and the caller, who knows the names of things, words the text.
- *         DCACHE_ERR_CANCELLED, DCACHE_ERR_NO_MEMORY, and what `prepare` returns, with a text.
+ *         DCACHE_ERR_CANCELLED, DCACHE_ERR_NO_MEMORY, and what `prepare` or `read` returns, with a text.
  */
 dcache_status_t http_perform(struct http_client *client, struct diag *dg, const struct http_request *request,
                              struct http_response *response) DCACHE_MUST_CHECK;

@@ -78,12 +78,23 @@ struct object_info {
  * Where the size is known at the end only, `size` tells it: UINT64_MAX until `read` has met the end. `bytes` is then
  * the most there can be. `read` fills as much of a range as there is, and its CRC is that of those bytes; it is not
  * asked for the same range again, but may be asked for all from offset 0 on, and may then give others.
+ *
+ * A source whose size is known may have pieces as well (`grain` is not 0): `head` bytes, then pieces of `grain` bytes,
+ * the last one shorter. Then a range that begins and ends where a piece does can be sent without memory for all of it.
+ * `announce` waits until it may be sent and gives its CRC, without reading; it is called as `read` is. `fill` reads on
+ * from `offset`, where a piece begins or anywhere in the head, as many whole pieces (and bytes of the head) as there is
+ * room for, each verified where it lies, and says how many bytes that are: 0, when not even one fits. It may be called
+ * by several threads at once, and for the same bytes again.
  */
 struct object_source {
     uint64_t bytes;
     void *context;
     uint64_t (*size)(void *context); /**< NULL: it is `bytes` */
     dcache_status_t (*read)(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t bytes, uint64_t *crc);
+    uint64_t head;
+    size_t grain; /**< 0: there are no pieces */
+    dcache_status_t (*announce)(void *context, struct diag *dg, uint64_t offset, uint64_t bytes, uint64_t *crc);
+    dcache_status_t (*fill)(void *context, struct diag *dg, uint64_t offset, void *buffer, size_t room, size_t *bytes);
 };
 
 enum object_condition {

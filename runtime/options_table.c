@@ -239,7 +239,8 @@ const struct option options_table[] = {
      .maximum = 64,
      .offset = FIELD(store_connections),
      .help = "How many blocks of shards are on their way to the object store, or back, at the same time: so many "
-             "connections each drain rank has, and so many blocks of 8 MiB it keeps in memory."},
+             "connections each drain rank has. Each takes 2 MiB of memory, and a block of 8 MiB more where shards are "
+             "compressed, encrypted or put together."},
     {.key = "pack_below",
      .type = OPTION_SIZE,
      .preset = "1MiB",

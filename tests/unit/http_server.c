@@ -1,5 +1,7 @@
 #include "http_server.h"
 
+#include "io/crc64.h"
+
 #include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
@@ -25,6 +27,8 @@ struct http_server {
     pthread_mutex_t lock; /* of heads and bodies */
     char heads[HTTP_SERVER_REQUESTS_MAX][HEAD_MAX];
     char bodies[HTTP_SERVER_REQUESTS_MAX][HEAD_MAX];
+    uint64_t body_bytes[HTTP_SERVER_REQUESTS_MAX];
+    uint64_t body_crcs[HTTP_SERVER_REQUESTS_MAX];
     char identity[128];
     int held[16]; /* connections that get no answer, closed in the end */
     unsigned held_count;
@@ -91,6 +95,10 @@ static bool read_request(struct http_server *server, int fd, bool body)
         pthread_mutex_lock(&server->lock);
         if (more > 0)
             memcpy(server->bodies[index] + kept, waste, more);
+        if (index < HTTP_SERVER_REQUESTS_MAX) {
+            server->body_bytes[index] += (uint64_t)got;
+            server->body_crcs[index] = crc64_update(server->body_crcs[index], waste, (size_t)got);
+        }
         pthread_mutex_unlock(&server->lock);
         kept += more;
     }
@@ -234,6 +242,19 @@ const char *http_server_body(struct http_server *server, unsigned index)
     const char *body = index < HTTP_SERVER_REQUESTS_MAX ? server->bodies[index] : "";
     pthread_mutex_unlock(&server->lock);
     return body;
+}
+
+uint64_t http_server_body_crc(struct http_server *server, unsigned index, uint64_t *bytes)
+{
+    uint64_t crc = 0;
+    *bytes = 0;
+    pthread_mutex_lock(&server->lock);
+    if (index < HTTP_SERVER_REQUESTS_MAX) {
+        crc = server->body_crcs[index];
+        *bytes = server->body_bytes[index];
+    }
+    pthread_mutex_unlock(&server->lock);
+    return crc;
 }
 
 void http_server_stop(struct http_server *server)

@@ -7,6 +7,7 @@
 #define DCACHE_TESTS_UNIT_HTTP_SERVER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define HTTP_SERVER_REQUESTS_MAX 64
 
@@ -40,6 +41,9 @@ const char *http_server_head(struct http_server *server, unsigned index);
 
 /** The beginning of the body of request `index`, "" when there was none. Valid until http_server_stop(). */
 const char *http_server_body(struct http_server *server, unsigned index);
+
+/** CRC-64/NVME of what was read of the body of request `index`, and its length. */
+uint64_t http_server_body_crc(struct http_server *server, unsigned index, uint64_t *bytes);
 
 /** Stop it and free it. */
 void http_server_stop(struct http_server *server);

@@ -24,7 +24,7 @@ struct taker {
     atomic_bool cancel;
     atomic_bool stop;
     atomic_int status; /* NOT_YET: waits */
-    void *block;
+    struct azure_block block;
 };
 
 #define NOT_YET (-1000)
@@ -68,8 +68,8 @@ static void finish(struct taker *taker, dcache_status_t expected)
 
 static void give_back(struct taker *taker)
 {
-    azure_blocks_give_back(taker->blocks, &taker->user, taker->block);
-    taker->block = NULL;
+    azure_blocks_give_back(taker->blocks, &taker->user, &taker->block);
+    CU_ASSERT_FALSE(taker->block.taken);
 }
 
 /* The two that wait are served in the order in which their puts began, not in that in which they asked. */
@@ -113,12 +113,12 @@ static void test_left_over(void)
     start(&second);
     finish(&second, DCACHE_OK);
     CU_ASSERT_EQUAL(blocks.taken, 2);
-    CU_ASSERT_PTR_NOT_EQUAL(first.block, second.block);
-    void *memory = first.block;
+    CU_ASSERT_PTR_NOT_EQUAL(first.block.memory, second.block.memory);
+    void *memory = first.block.memory;
     give_back(&first);
     start(&first);
     finish(&first, DCACHE_OK);
-    CU_ASSERT_PTR_EQUAL(first.block, memory); /* not allocated anew */
+    CU_ASSERT_PTR_EQUAL(first.block.memory, memory); /* not allocated anew */
     give_back(&first);
     give_back(&second);
     azure_blocks_end(&blocks, &first.user);
@@ -139,7 +139,7 @@ static void test_not_any_more(void)
         start(&second);
         atomic_store(how == 0 ? &second.cancel : &second.stop, true);
         finish(&second, DCACHE_ERR_CANCELLED);
-        CU_ASSERT_PTR_NULL(second.block);
+        CU_ASSERT(!second.block.taken && second.block.memory == NULL);
         CU_ASSERT_EQUAL(blocks.taken, 1);
         give_back(&first);
         give_back(&second); /* nothing was taken */
@@ -155,7 +155,7 @@ static void test_no_memory(void)
 {
     struct azure_blocks blocks;
     struct azure_blocks_user user;
-    void *block = NULL;
+    struct azure_block block = {.taken = false};
     azure_blocks_open(&blocks);
     azure_blocks_begin(&blocks, &user, SIZE_MAX / 4, 1, NULL);
     CU_ASSERT_EQUAL(azure_blocks_take(&blocks, &dg, &user, NULL, &block), DCACHE_ERR_NO_MEMORY);
