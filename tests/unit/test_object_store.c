@@ -17,8 +17,7 @@ static struct diag dg;
 static struct object_store *store; /* of the backend that is being tested */
 static char store_url[OBJECT_URL_MAX];
 
-/* --- Sources -------------------------------------------------------------------------------------------------------
- */
+/* --- Sources ----------------------------------------------------------------------------------------------------*/
 
 static dcache_status_t put_from(struct pattern_source *from, const char *key, uint64_t bytes,
                                 enum object_condition condition)
@@ -61,8 +60,7 @@ static bool is_absent(const char *key)
     return store->ops->head(store, &dg, key, &info) == DCACHE_NOT_FOUND && info.bytes == 77;
 }
 
-/* --- Conformance ---------------------------------------------------------------------------------------------------
- */
+/* --- Conformance ------------------------------------------------------------------------------------------------*/
 
 static void test_create(void)
 {
@@ -349,8 +347,7 @@ static void test_long_key(void)
     CU_ASSERT(is_absent(key));
 }
 
-/* --- Lists ---------------------------------------------------------------------------------------------------------
- */
+/* --- Lists ------------------------------------------------------------------------------------------------------*/
 
 struct listing {
     char (*keys)[OBJECT_KEY_MAX + 1];
@@ -455,8 +452,7 @@ static void test_list_pages(void)
     free_listing(&listing);
 }
 
-/* --- Failures ------------------------------------------------------------------------------------------------------
- */
+/* --- Failures ---------------------------------------------------------------------------------------------------*/
 
 static void test_wrong_crc(void)
 {
@@ -498,8 +494,7 @@ static void test_cancel(void)
     CU_ASSERT(object_matches("cancel/it", 4 * BLOCK, 1));
 }
 
-/* --- The file backend alone ----------------------------------------------------------------------------------------
- */
+/* --- The file backend alone -------------------------------------------------------------------------------------*/
 
 static const char *file_root(void)
 {
@@ -684,8 +679,7 @@ static void test_file_bad_directory(void)
     object_store_close(NULL);
 }
 
-/* --- The Azure backend alone ---------------------------------------------------------------------------------------
- */
+/* --- The Azure backend alone ------------------------------------------------------------------------------------*/
 
 static void test_azure_no_container(void)
 {
@@ -745,8 +739,7 @@ static void test_azure_wrong_key(void)
     CU_ASSERT(strstr(dg.text, "SECRET") == NULL);
 }
 
-/* --- Running it ----------------------------------------------------------------------------------------------------
- */
+/* --- Running it -------------------------------------------------------------------------------------------------*/
 
 #define CONFORMANCE                                                                                                    \
     {"create", test_create}, {"round trip", test_round_trip}, {"many blocks", test_many_blocks},                       \
