@@ -130,8 +130,8 @@ typedef struct dcache dcache_t;
  * @param dc           out: the handle, owned by the caller, to be given to dcache_close(). NULL on failure; what went
  *                     wrong is then on standard error.
  * @return DCACHE_OK, DCACHE_ERR_INVALID, DCACHE_ERR_OPTION, DCACHE_ERR_BUSY (another process uses the node store of
- * this job; the text names its pid), DCACHE_ERR_PERMISSION, DCACHE_ERR_NO_SPACE, DCACHE_ERR_IO, DCACHE_ERR_NO_MEMORY,
- * DCACHE_ERR_STORE, DCACHE_ERR_MPI
+ * this job, or another run its name in the object store; the text says which), DCACHE_ERR_PERMISSION,
+ * DCACHE_ERR_NO_SPACE, DCACHE_ERR_IO, DCACHE_ERR_NO_MEMORY, DCACHE_ERR_STORE, DCACHE_ERR_MPI
  */
 dcache_status_t dcache_open(MPI_Comm comm, const char *config_file, dcache_t **dc) DCACHE_MUST_CHECK;
 

@@ -2,11 +2,10 @@
 
 #include "io/crc64.h"
 #include "io/json_field.h"
+#include "io/machine.h"
 #include "io/threads.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,65 +21,7 @@
 #define REMEDY                                                                                                         \
     "give this run a name of its own (option job), end the other one, or, if it has ended, try again in %" PRIu32 " s"
 
-/* ---- Processes of this machine ---- */
-
-static size_t read_small(const char *path, char *text, size_t size)
-{
-    FILE *file = fopen(path, "re");
-    size_t bytes = file != NULL ? fread(text, 1, size - 1, file) : 0;
-    text[bytes] = '\0';
-    if (file != NULL)
-        (void)fclose(file); /* read only */
-    return bytes;
-}
-
-/* When a process began, in ticks since the machine did: field 22 of its stat. 0: cannot be told. 1 is none's: what is
- * left of a process that has ended. */
-static uint64_t process_start(long pid)
-{
-    char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-    if (read_small(path, text, sizeof text) == 0)
-        return 0;
-    const char *at = strrchr(text, ')'); /* its name may have anything in it */
-    if (at == NULL || at[1] != ' ')
-        return 0;
-    if (at[2] == 'Z' || at[2] == 'X')
-        return 1;
-    for (int field = 2; at != NULL && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    return at != NULL ? strtoull(at + 1, NULL, 10) : 0;
-}
-
-/* This machine since it began, and in it the numbers that processes have here; 0: cannot be told. */
-static uint64_t machine_mark(void)
-{
-    char boot[64], space[64] = "";
-    size_t length = read_small("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
-    ssize_t space_length = readlink("/proc/self/ns/pid", space, sizeof space - 1);
-    if (length == 0 || space_length <= 0)
-        return 0;
-    return crc64_update(crc64_update(0, boot, length), space, (size_t)space_length);
-}
-
-/* 32 bits of the machine, and 32 of when the process began there. */
-static uint64_t process_mark(long pid)
-{
-    const uint64_t machine = machine_mark(), start = process_start(pid);
-    return machine == 0 || start == 0 ? 0 : (machine & 0xffffffff00000000u) | (start & 0xffffffffu);
-}
-
-bool claim_holder_ended(const struct claim *claim)
-{
-    const uint64_t machine = machine_mark();
-    if (claim->process == 0 || claim->pid <= 0 || machine == 0 ||
-        ((claim->process ^ machine) & 0xffffffff00000000u) != 0)
-        return false;
-    if (kill((pid_t)claim->pid, 0) != 0 && errno == ESRCH)
-        return true;
-    const uint64_t mark = process_mark(claim->pid); /* 0: another user's, whom /proc hides */
-    return mark != 0 && mark != claim->process;
-}
+/* ---- Holders ---- */
 
 static void make_printable(char *text)
 {
@@ -93,14 +34,37 @@ static void make_printable(char *text)
 struct claim claim_self(enum claim_owner owner, uint64_t run, uint32_t lease_s)
 {
     struct claim me = {.run = run, .owner = owner, .held = true, .pid = (long)getpid(), .lease_s = lease_s};
-    const char *slurm = getenv("SLURM_JOB_ID");
+    const char *slurm = getenv("SLURM_JOB_ID"), *cluster = getenv("SLURM_CLUSTER_NAME");
+    const char *restarts = getenv("SLURM_RESTART_COUNT");
     if (gethostname(me.host, sizeof me.host - 1) != 0)
         me.host[0] = '\0';
     snprintf(me.slurm, sizeof me.slurm, "%s", slurm != NULL ? slurm : "");
+    snprintf(me.slurm_cluster, sizeof me.slurm_cluster, "%s", cluster != NULL ? cluster : "");
+    me.slurm_restarts = restarts != NULL ? (uint32_t)(strtoul(restarts, NULL, 10) & INT32_MAX) : 0;
     make_printable(me.host);
     make_printable(me.slurm);
-    me.process = process_mark(me.pid);
+    make_printable(me.slurm_cluster);
+    me.process = machine_process(me.pid);
+    me.machine = machine_identity("");
+    me.boot = machine_boot();
     return me;
+}
+
+/* A machine has one boot at a time; Slurm starts a job again when it has ended, or is counted as dead. Two programs of
+ * one Slurm job have the same count. */
+bool claim_is_former_life(const struct claim *there, const struct claim *me)
+{
+    if (there->machine != 0 && there->machine == me->machine && there->boot != 0 && me->boot != 0 &&
+        there->boot != me->boot)
+        return true;
+    return there->slurm[0] != '\0' && strcmp(there->slurm, me->slurm) == 0 && there->slurm_cluster[0] != '\0' &&
+           strcmp(there->slurm_cluster, me->slurm_cluster) == 0 && there->slurm_restarts < me->slurm_restarts;
+}
+
+bool claim_holder_ended(const struct claim *claim)
+{
+    const struct claim me = claim_self(CLAIM_TOOL, 0, 1);
+    return machine_process_ended(claim->process, claim->pid) || claim_is_former_life(claim, &me);
 }
 
 const char *claim_holder_text(const struct claim *claim, char text[CLAIM_HOLDER_MAX])
@@ -142,6 +106,30 @@ static uint64_t digest_of(const struct claim *claim)
     return crc64_update(0, text, (size_t)length);
 }
 
+/* The same of what documents had not from the beginning. */
+static uint64_t origin_digest_of(const struct claim *claim)
+{
+    char text[256];
+    int length = snprintf(text, sizeof text, "%016" PRIx64 "\n%016" PRIx64 "\n%016" PRIx64 "\n%s\n%" PRIu32 "\n",
+                          claim->run, claim->machine, claim->boot, claim->slurm_cluster, claim->slurm_restarts);
+    return crc64_update(0, text, (size_t)length);
+}
+
+static int add_hex(json_t *root, const char *key, uint64_t value)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, value);
+    return json_object_set_new(root, key, json_string(text));
+}
+
+static int add_origin(json_t *root, const struct claim *claim)
+{
+    return add_hex(root, "machine", claim->machine) | add_hex(root, "boot", claim->boot) |
+           json_object_set_new(root, "slurm_cluster", json_string(claim->slurm_cluster)) |
+           json_object_set_new(root, "slurm_restarts", json_integer((json_int_t)claim->slurm_restarts)) |
+           add_hex(root, "origin_digest", origin_digest_of(claim));
+}
+
 dcache_status_t claim_encode(struct diag *dg, const char *job, const struct claim *claim, char **text, size_t *bytes)
 {
     char run[17], process[17], digest[17];
@@ -154,6 +142,10 @@ dcache_status_t claim_encode(struct diag *dg, const char *job, const struct clai
                   "renewals", (json_int_t)claim->renewals, "owner", owner_name(claim), "state", state_name(claim),
                   "host", claim->host, "slurm_job", claim->slurm, "pid", (json_int_t)claim->pid, "process", process,
                   "written", (json_int_t)claim->written, "lease_seconds", (json_int_t)claim->lease_s, "digest", digest);
+    if (root != NULL && add_origin(root, claim) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     return json_field_print(dg, "claim.json", root, text, bytes);
 }
 
@@ -199,6 +191,27 @@ static dcache_status_t decode_numbers(struct diag *dg, const char *name, const j
     return status;
 }
 
+/* Documents of earlier versions have none of it. */
+static dcache_status_t decode_origin(struct diag *dg, const char *name, const json_t *root, struct claim *claim)
+{
+    uint64_t restarts = 0, digest = 0;
+    if (json_object_get(root, "origin_digest") == NULL)
+        return DCACHE_OK;
+    dcache_status_t status = json_field_hex(dg, name, root, "origin_digest", &digest);
+    if (status == DCACHE_OK)
+        status = json_field_hex(dg, name, root, "machine", &claim->machine);
+    if (status == DCACHE_OK)
+        status = json_field_hex(dg, name, root, "boot", &claim->boot);
+    if (status == DCACHE_OK)
+        status = json_field_text(dg, name, root, "slurm_cluster", claim->slurm_cluster, sizeof claim->slurm_cluster);
+    if (status == DCACHE_OK)
+        status = json_field_number(dg, name, root, "slurm_restarts", 0, INT32_MAX, &restarts);
+    claim->slurm_restarts = (uint32_t)restarts;
+    if (status == DCACHE_OK && digest != origin_digest_of(claim))
+        status = diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: where it comes from does not match its digest", name);
+    return status;
+}
+
 dcache_status_t claim_decode(struct diag *dg, const char *name, const char *text, size_t bytes, struct claim *claim)
 {
     struct claim found = {.run = 0};
@@ -212,6 +225,8 @@ dcache_status_t claim_decode(struct diag *dg, const char *name, const char *text
         status = decode_numbers(dg, name, root, &found);
     if (status == DCACHE_OK)
         status = json_field_hex(dg, name, root, "digest", &digest);
+    if (status == DCACHE_OK)
+        status = decode_origin(dg, name, root, &found);
     json_decref(root);
     if (status == DCACHE_OK && digest != digest_of(&found))
         status = diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: what it says does not match its digest", name);
@@ -219,6 +234,7 @@ dcache_status_t claim_decode(struct diag *dg, const char *name, const char *text
         return status;
     make_printable(found.host);
     make_printable(found.slurm);
+    make_printable(found.slurm_cluster);
     *claim = found;
     return status;
 }

@@ -27,8 +27,12 @@ struct claim {
     char slurm[32];   /**< the job's number there; "" = none */
     long pid;         /**< of the process that renews it */
     uint64_t process; /**< tells that process from others of its number, and its machine from others; 0 = unknown */
-    int64_t written;  /**< seconds since 1970 by its writer's clock: for people only */
-    uint32_t lease_s; /**< as long without a renewal, and it is nobody's */
+    uint64_t machine; /**< over its reboots; 0 = unknown */
+    uint64_t boot;    /**< since when it runs; 0 = unknown */
+    char slurm_cluster[64];  /**< whose Slurm it is; "" = unknown */
+    uint32_t slurm_restarts; /**< how often the Slurm job was started again */
+    int64_t written;         /**< seconds since 1970 by its writer's clock: for people only */
+    uint32_t lease_s;        /**< as long without a renewal, and it is nobody's */
 };
 
 /** What makes a writer: put with a drain's requests, it is asked before each commit. */
@@ -58,7 +62,11 @@ dcache_status_t claim_encode(struct diag *dg, const char *job, const struct clai
 dcache_status_t claim_decode(struct diag *dg, const char *name, const char *text, size_t bytes,
                              struct claim *claim) DCACHE_MUST_CHECK;
 
-/** Its holder was a process of this machine and is known to have ended. */
+/** Was `there` what `me` is now, before the machine was booted or Slurm started the job again? Then it has ended. */
+bool claim_is_former_life(const struct claim *there, const struct claim *me);
+
+/** Its holder is known to have ended: a process of this machine, of it before it was booted, or of this Slurm job
+ * before it was started again. */
 bool claim_holder_ended(const struct claim *claim);
 
 /** "a run on host n1 (process 4711, Slurm job 17)"; `text` has 192 bytes. Returns it. */

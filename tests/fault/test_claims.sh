@@ -28,12 +28,14 @@ edit_claim() { # FIELD=VALUE...: numbers where they are ones
 import json, os, sys
 from read_shard import crc64
 path = sys.argv[1]
-digested = "run generation renewals owner state host slurm_job pid process written lease_seconds".split()
 with open(path, encoding="utf-8") as file:
     document = json.load(file)
 for field, value in (text.split("=", 1) for text in sys.argv[2:]):
     document[field] = int(value) if isinstance(document[field], int) else value
-document["digest"] = "%016x" % crc64("".join(f"{document[name]}\n" for name in digested).encode())
+def digest_of(names):
+    return "%016x" % crc64("".join(f"{document[name]}\n" for name in names.split()).encode())
+document["digest"] = digest_of("run generation renewals owner state host slurm_job pid process written lease_seconds")
+document["origin_digest"] = digest_of("run machine boot slurm_cluster slurm_restarts")
 with open(path + "~", "w", encoding="utf-8") as file:
     json.dump(document, file)
 os.rename(path + "~", path)
@@ -48,7 +50,8 @@ expect left.log 'close status 0$'
 # A second run, on other nodes, while the first one lives. It is seen to renew its claim, long before its lease ends.
 export DCACHE_CLAIM_LEASE=15s
 on_nodes first
-SLURM_JOB_ID=4711 start_ranks first.log $ranks "${values[@]}" 2 @go 3
+export SLURM_JOB_ID=4711 SLURM_CLUSTER_NAME=alps # the second one is a step of the same Slurm job
+start_ranks first.log $ranks "${values[@]}" 2 @go 3
 first=$session
 wait_for_line "$first" first.log '^rank 0 step 2 status 0'
 on_nodes second
@@ -56,6 +59,7 @@ must_run second.log $ranks "${values[@]}" 6
 expect second.log "open status $busy$"
 grep -q "the name shared is in use in this object store by a run on host $(hostname) (process [0-9]*, Slurm job 4711)" second.log ||
     fail "the text does not say who: $(cat second.log)"
+unset SLURM_JOB_ID SLURM_CLUSTER_NAME
 grep -q 'give this run a name of its own' second.log || fail "no remedy: $(cat second.log)"
 on_nodes left
 "$bin/dcache" drain --job shared --store "$DCACHE_STORE" >drain.log 2>&1
@@ -98,19 +102,25 @@ edit_claim process=0000000000000000 host=far-away
 must_run again.log $ranks "${values[@]}" --restart 7
 expect again.log 'step 7 status 0:'
 
-# The same without anything left on the nodes: its lease is waited for, and then it is taken.
+# The same without anything left on the nodes, but both are one Slurm job, which was queued again. Its hour is not waited for.
+edit_claim process=0000000000000000 host=far-away run=00000000000000aa state=held slurm_job=4711 slurm_cluster=alps
+on_nodes queued
+SLURM_JOB_ID=4711 SLURM_CLUSTER_NAME=alps SLURM_RESTART_COUNT=1 must_run queued.log $ranks "${values[@]}" --restart 8
+expect queued.log 'step 8 status 0:'
+
+# The same without any of this: its lease is waited for, and then it is taken.
 edit_claim process=0000000000000000 host=far-away run=00000000000000aa state=held lease_seconds=2
 on_nodes fourth
-must_run waited.log $ranks "${values[@]}" --restart 8
-expect waited.log 'step 8 status 0:'
+must_run waited.log $ranks "${values[@]}" --restart 9
+expect waited.log 'step 9 status 0:'
 grep -q 'far-away.*waiting for at most that long' waited.log || fail "it does not say what it waits for: $(cat waited.log)"
 
 # Stopped for longer than its lease and taken over from: what it takes afterwards is not stored, and it says so.
 export DCACHE_CLAIM_LEASE=2s
 on_nodes stopped
-start_ranks stopped.log $ranks "${values[@]}" 9 @resume 10
+start_ranks stopped.log $ranks "${values[@]}" 11 @resume 12
 stopped=$session
-wait_for_line "$stopped" stopped.log '^rank 0 step 9 status 0'
+wait_for_line "$stopped" stopped.log '^rank 0 step 11 status 0'
 # shellcheck disable=SC2046 # several words
 kill -STOP $(session_pids "$stopped")
 on_nodes fifth
@@ -121,10 +131,10 @@ expect fifth.log 'close status 0$'
 kill -CONT $(session_pids "$stopped")
 touch resume
 finish_ranks "$stopped" stopped.log || fail "the run that was stopped died of it: $(cat stopped.log)"
-expect stopped.log 'step 10 status 0:'
+expect stopped.log 'step 12 status 0:'
 grep -q 'was taken over by a run on host' stopped.log || fail "it does not say that it was replaced: $(cat stopped.log)"
 [ -e objects/shared/20/manifest.json ] || fail "the run that took over has stored nothing"
-[ ! -e objects/shared/10/manifest.json ] || fail "the run that was replaced has stored a step"
+[ ! -e objects/shared/12/manifest.json ] || fail "the run that was replaced has stored a step"
 
 # The store does not answer when the run is opened: the run goes on, and stores as soon as it has got the claim.
 if grep -q 'DCACHE_FAILPOINTS:BOOL=ON' "$TEST_BUILD_DIR/CMakeCache.txt"; then

@@ -3,6 +3,7 @@
  * Blob service, on that. */
 #include "io/claim.h"
 
+#include "io/machine.h"
 #include "io/threads.h"
 #include "runtime/claim_keeper.h"
 #include "unit.h"
@@ -131,12 +132,18 @@ static void check_document(void)
     claim.generation = 3;
     claim.renewals = 9;
     claim.written = 1700000000;
+    claim.machine = UINT64_MAX;
+    claim.boot = 5;
+    claim.slurm_restarts = 2;
+    snprintf(claim.slurm_cluster, sizeof claim.slurm_cluster, "a cluster");
     CU_ASSERT_EQUAL_FATAL(claim_encode(&dg, JOB, &claim, &text, &bytes), DCACHE_OK);
     CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_OK);
     CU_ASSERT(again.run == claim.run && again.generation == 3 && again.renewals == 9 && again.held &&
               again.owner == CLAIM_RUN && again.lease_s == 7 && again.written == 1700000000 && again.pid == claim.pid);
     CU_ASSERT_STRING_EQUAL(again.host, "far-away");
     CU_ASSERT_STRING_EQUAL(again.slurm, "4711");
+    CU_ASSERT_STRING_EQUAL(again.slurm_cluster, "a cluster");
+    CU_ASSERT(again.machine == UINT64_MAX && again.boot == 5 && again.slurm_restarts == 2);
     bad = strstr(text, "\"held\"");
     CU_ASSERT_PTR_NOT_NULL_FATAL(bad);
     memcpy(bad, "\"hell\"", 6);
@@ -150,6 +157,19 @@ static void check_document(void)
     CU_ASSERT(strstr(dg.text, "digest") != NULL);
     bad[14] = '3';
     CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_OK);
+    bad = strstr(text, "\"slurm_restarts\": 2");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(bad);
+    bad[18] = '3'; /* the same with what declares it dead */
+    CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_ERR_CORRUPT);
+    bad[18] = '2';
+    bad = strstr(text, "\"origin_digest\"");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(bad);
+    bad[1] = 'O'; /* as earlier versions wrote it: nothing is known of that */
+    again = (struct claim){.run = 0};
+    CU_ASSERT_EQUAL(claim_decode(&dg, "it", text, bytes, &again), DCACHE_OK);
+    CU_ASSERT(again.run == claim.run && again.machine == 0 && again.boot == 0 && again.slurm_cluster[0] == '\0' &&
+              again.slurm_restarts == 0);
+    bad[1] = 'o';
     bad = strstr(text, "\"version\": 1");
     CU_ASSERT_PTR_NOT_NULL_FATAL(bad);
     bad[11] = '2';
@@ -232,6 +252,116 @@ static void check_the_dead(void)
     CU_ASSERT(read_back().run == 2 && read_back().generation == 2);
     CU_ASSERT_EQUAL(claim_take(&dg, store, JOB, &third, 2), DCACHE_OK); /* known to have ended: at once */
     CU_ASSERT(read_back().run == 3);
+}
+
+static void put_file(const char *root, const char *name, const char *text)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    FILE *file = fopen(path, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT(fputs(text, file) >= 0);
+    CU_ASSERT_EQUAL(fclose(file), 0);
+}
+
+/* A card, with a device behind it or without one. */
+static void put_card(const char *root, const char *name, const char *address, bool device)
+{
+    char path[700];
+    snprintf(path, sizeof path, "mkdir -p '%s/sys/class/net/%s'", root, name);
+    CU_ASSERT_EQUAL_FATAL(system(path), 0);
+    snprintf(path, sizeof path, "sys/class/net/%s/address", name);
+    put_file(root, path, address);
+    snprintf(path, sizeof path, "sys/class/net/%s/type", name);
+    put_file(root, path, "1\n");
+    snprintf(path, sizeof path, "sys/class/net/%s/device", name);
+    if (device)
+        put_file(root, path, "");
+}
+
+/* Known again by all that it has, and not known when that could be another's, too. */
+static void check_machine(void)
+{
+    char root[600], command[1300];
+    snprintf(root, sizeof root, "%s/machine", unit_scratch());
+    snprintf(command, sizeof command, "rm -rf '%s' && mkdir -p '%s/etc'", root, root);
+    CU_ASSERT_EQUAL_FATAL(system(command), 0);
+    put_card(root, "eth0", "7c:1e:52:00:00:01\n", true);
+    CU_ASSERT_EQUAL(machine_identity(root), 0); /* it has no id */
+    put_file(root, "etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    const uint64_t mark = machine_identity(root);
+    CU_ASSERT_NOT_EQUAL(mark, 0);
+    put_card(root, "eth1", "7c:1e:52:00:00:01\n", true); /* the same card once more */
+    put_card(root, "lo", "00:00:00:00:00:00\n", true);
+    put_card(root, "docker0", "00:1e:52:00:00:02\n", false);
+    put_card(root, "tap0", "02:42:ac:11:00:02\n", true);
+    CU_ASSERT_EQUAL(machine_identity(root), mark);
+    put_card(root, "eth2", "7c:1e:52:00:00:03\n", true);
+    CU_ASSERT_NOT_EQUAL(machine_identity(root), mark);
+    put_card(root, "eth2", "02:1e:52:00:00:03\n", true);
+    put_file(root, "etc/machine-id", "1123456789abcdef0123456789abcdef\n");
+    CU_ASSERT_NOT_EQUAL(machine_identity(root), mark);
+    CU_ASSERT_NOT_EQUAL(machine_identity(root), 0);
+    put_card(root, "eth0", "52:54:00:12:34:56\n", true); /* as many virtual machines have it */
+    put_card(root, "eth1", "52:54:00:12:34:56\n", true);
+    CU_ASSERT_EQUAL(machine_identity(root), 0);
+    CU_ASSERT_NOT_EQUAL(machine_boot(), 0);
+}
+
+static struct claim life(uint64_t machine, uint64_t boot, const char *slurm, const char *cluster, uint32_t restarts)
+{
+    struct claim claim = {.run = 7, .machine = machine, .boot = boot, .slurm_restarts = restarts};
+    snprintf(claim.slurm, sizeof claim.slurm, "%s", slurm);
+    snprintf(claim.slurm_cluster, sizeof claim.slurm_cluster, "%s", cluster);
+    return claim;
+}
+
+/* Of the same machine before it was booted, or the same Slurm job before it was started again; nothing less will do. */
+static void check_former_lives(void)
+{
+    const struct claim me = life(1, 2, "17", "alps", 1);
+    const struct {
+        struct claim there;
+        bool former;
+    } lives[] = {
+        {life(1, 3, "", "", 0), true},         /* booted since */
+        {life(1, 2, "", "", 0), false},        /* a container or another process of this boot */
+        {life(9, 3, "", "", 0), false},        /* another machine, whatever its name is */
+        {life(0, 3, "", "", 0), false},        /* unknown */
+        {life(1, 0, "", "", 0), false},        /* unknown */
+        {life(9, 9, "17", "alps", 0), true},   /* queued again */
+        {life(9, 9, "17", "alps", 1), false},  /* another step of the same job */
+        {life(9, 9, "17", "alps", 2), false},  /* what comes after me */
+        {life(9, 9, "18", "alps", 0), false},  /* another job */
+        {life(9, 9, "17", "andes", 0), false}, /* another cluster's */
+        {life(9, 9, "17", "", 0), false},      /* unknown */
+        {life(9, 9, "", "alps", 0), false},    /* no job of Slurm's */
+    };
+    for (size_t i = 0; i < UNIT_COUNT(lives); i++)
+        CU_ASSERT_EQUAL(claim_is_former_life(&lives[i].there, &me), lives[i].former);
+    const struct claim unknown = life(0, 0, "", "", 0);
+    CU_ASSERT_FALSE(claim_is_former_life(&unknown, &unknown));
+    CU_ASSERT_FALSE(claim_is_former_life(&me, &unknown));
+}
+
+/* It is not waited for. */
+static void check_queued_again(void)
+{
+    clear();
+    (void)setenv("SLURM_JOB_ID", "17", 1);
+    (void)setenv("SLURM_CLUSTER_NAME", "alps", 1);
+    struct claim former = claim_self(CLAIM_RUN, 1, FOREVER);
+    former.process = former.machine = 0;
+    CU_ASSERT_EQUAL_FATAL(try_once(&former, 0), DCACHE_OK);
+    struct claim other = claim_self(CLAIM_RUN, 2, FOREVER);
+    CU_ASSERT_EQUAL(try_once(&other, 0), DCACHE_ERR_BUSY); /* beside it, in the same job */
+    (void)setenv("SLURM_RESTART_COUNT", "1", 1);
+    struct claim again = claim_self(CLAIM_RUN, 3, FOREVER);
+    CU_ASSERT_EQUAL(claim_take(&dg, store, JOB, &again, 0), DCACHE_OK);
+    CU_ASSERT(read_back().run == 3);
+    (void)unsetenv("SLURM_RESTART_COUNT");
+    (void)unsetenv("SLURM_CLUSTER_NAME");
+    (void)unsetenv("SLURM_JOB_ID");
 }
 
 /* A process of this machine: dead, not yet waited for, its number another's, alive. */
@@ -450,6 +580,9 @@ int main(void)
                                              {"a holder that lives", check_the_living},
                                              {"a holder that is dead", check_the_dead},
                                              {"processes of this machine", check_processes},
+                                             {"a machine", check_machine},
+                                             {"former lives", check_former_lives},
+                                             {"a job that is queued again", check_queued_again},
                                              {"tools", check_tools},
                                              {"the fence", check_fence},
                                              {"a spoilt document", check_spoilt},
