@@ -24,6 +24,7 @@ struct bench_options {
     unsigned latency_ms; /* of the sink's answers */
     uint64_t pack_below; /* as the library's option */
     const char *url;     /* of the store; NULL: the sink in here */
+    const char *serve;   /* ADDRESS:PORT: be the sink there and nothing else; or NULL */
     const char *tier;    /* where the shards are made */
 };
 
@@ -52,6 +53,9 @@ struct sink {
 };
 bool sink_start(struct sink *sink, const struct bench_options *options, const char *certificate_file);
 void sink_stop(struct sink *sink);
+
+/* Be the sink at options->serve, for programs on other hosts, until killed. Returns on failure only, which is said. */
+int sink_serve(const struct bench_options *options);
 
 /* Where to send, and as whom. */
 struct bench_target {

@@ -19,6 +19,7 @@ static const char *const way_texts[WAYS] = {"libcurl, one multi loop", "libcurl,
 static const char usage[] =
     "usage: bench-drain [--bytes N] [--shards N] [--rounds N] [--connections N] [--block N] [--check] [--url URL]\n"
     "                   [--tier DIRECTORY] [--tls] [--latency MS] [--pack-below N] [--no-rclone] [--json]\n"
+    "       bench-drain --serve ADDRESS:PORT [--check] [--latency MS]\n"
     "Drains shards of a node store to an object store, beside a bare libcurl loop that sends the same bytes.\n"
     "  --bytes N        bytes of each shard (256 MiB); K, M and G are allowed behind a number\n"
     "  --shards N       how many (4)        --rounds N       how often (5)\n"
@@ -30,6 +31,7 @@ static const char usage[] =
     "  --no-rclone      do not send by rclone as well, where it is installed\n"
     "  --url URL        an object store (credentials as the library finds them) instead of the sink in here, which\n"
     "                   takes all and keeps nothing; default: $TEST_AZURE_URL, if it is set\n"
+    "  --serve ADDRESS:PORT  only be the sink, there: for --url http://ADDRESS:PORT/sink/bench, with any key\n"
     "  --tier DIRECTORY where the shards are made (/dev/shm)\n"
     "  --json           a document for programs instead of the table\n";
 
@@ -83,6 +85,9 @@ static bool take_option(int letter, const char *value, struct bench_options *opt
     case 'u':
         options->url = value;
         return true;
+    case 'S':
+        options->serve = value;
+        return true;
     default:
         options->tier = value;
         return true;
@@ -92,21 +97,15 @@ static bool take_option(int letter, const char *value, struct bench_options *opt
 /* 0: go on; else the exit status + 1. */
 static int read_options(int argc, char **argv, struct bench_options *options)
 {
-    static const struct option known[] = {{"bytes", required_argument, NULL, 'b'},
-                                          {"shards", required_argument, NULL, 's'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"connections", required_argument, NULL, 'c'},
-                                          {"block", required_argument, NULL, 'k'},
-                                          {"url", required_argument, NULL, 'u'},
-                                          {"tier", required_argument, NULL, 't'},
-                                          {"latency", required_argument, NULL, 'l'},
-                                          {"pack-below", required_argument, NULL, 'p'},
-                                          {"check", no_argument, NULL, 'C'},
-                                          {"tls", no_argument, NULL, 'T'},
-                                          {"no-rclone", no_argument, NULL, 'R'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"bytes", required_argument, NULL, 'b'},   {"shards", required_argument, NULL, 's'},
+        {"rounds", required_argument, NULL, 'r'},  {"connections", required_argument, NULL, 'c'},
+        {"block", required_argument, NULL, 'k'},   {"url", required_argument, NULL, 'u'},
+        {"tier", required_argument, NULL, 't'},    {"serve", required_argument, NULL, 'S'},
+        {"latency", required_argument, NULL, 'l'}, {"pack-below", required_argument, NULL, 'p'},
+        {"check", no_argument, NULL, 'C'},         {"tls", no_argument, NULL, 'T'},
+        {"no-rclone", no_argument, NULL, 'R'},     {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
     *options = (struct bench_options){.bytes = 256u << 20,
                                       .shards = 4,
                                       .rounds = 5,
@@ -385,6 +384,10 @@ int main(int argc, char **argv)
     int status = read_options(argc, argv, &options);
     if (status != 0)
         return status - 1;
+    if (options.tls && options.serve != NULL)
+        return bad("--tls is for the sink in here, and there is none with", "--serve");
+    if (options.serve != NULL)
+        return sink_serve(&options);
     diag_init(&dg, "bench-drain", -1, DIAG_WARNING);
     if (options.tls && options.url != NULL)
         return bad("--tls is the sink's, a --url says itself what it speaks", "");

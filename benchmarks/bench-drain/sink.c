@@ -300,15 +300,55 @@ static void run(int listener)
     }
 }
 
+/* A socket that listens there; -1 on failure. */
+static int listen_at(struct sockaddr_in address)
+{
+    const int on = 1;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0)
+        return -1;
+    (void)setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 128) == 0)
+        return listener;
+    close(listener);
+    return -1;
+}
+
+static void serve_all(int listener, const struct bench_options *options)
+{
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL's writes */
+    objects.check = options->check;
+    objects.latency_ms = options->latency_ms;
+    run(listener);
+}
+
+int sink_serve(const struct bench_options *options)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    char host[64];
+    unsigned port = 0;
+    if (sscanf(options->serve, "%63[0-9.]:%5u", host, &port) != 2 || inet_pton(AF_INET, host, &address.sin_addr) != 1) {
+        fprintf(stderr, "bench-drain: --serve %s is no ADDRESS:PORT, such as 10.0.0.1:8080\n", options->serve);
+        return 2;
+    }
+    address.sin_port = htons((uint16_t)port);
+    int listener = listen_at(address);
+    if (listener < 0) {
+        fprintf(stderr, "bench-drain: cannot listen at %s\n", options->serve);
+        return 1;
+    }
+    serve_all(listener, options);
+    return 1;
+}
+
 bool sink_start(struct sink *sink, const struct bench_options *options, const char *certificate_file)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = listen_at(address);
     if (listener < 0)
         return false;
-    if (bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 128) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
+    if (getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
         (options->tls && (objects.identity = link_make_identity(certificate_file)) == NULL)) {
         close(listener);
         return false;
@@ -317,10 +357,7 @@ bool sink_start(struct sink *sink, const struct bench_options *options, const ch
     sink->pid = fork();
     if (sink->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        signal(SIGPIPE, SIG_IGN); /* OpenSSL's writes */
-        objects.check = options->check;
-        objects.latency_ms = options->latency_ms;
-        run(listener);
+        serve_all(listener, options);
     }
     close(listener);
     SSL_CTX_free(objects.identity);

@@ -56,6 +56,21 @@ echo "== the table"
 "$program" --tier "$tier" --bytes 64K --shards 2 --rounds 1 >table || fail "exit status $?"
 [ "$(grep -cE '^(drain|libcurl, threads|libcurl, one multi loop)  *[0-9.]+ ' table)" -eq 3 ] || fail "no table: $(cat table)"
 
+echo "== a sink for others"
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+"$program" --serve "127.0.0.1:$port" --check &
+sink=$!
+trap 'kill $sink 2>/dev/null' EXIT
+until bash -c "exec 3<>/dev/tcp/127.0.0.1/$port" 2>/dev/null; do
+    kill -0 $sink || fail "the sink has ended"
+    sleep 0.1
+done
+AZURE_STORAGE_ACCOUNT=sink AZURE_STORAGE_KEY=a2V5 "$program" --tier "$tier" --bytes 3000007 --shards 2 --rounds 1 --block 1M \
+    --no-rclone --json --url "http://127.0.0.1:$port/sink/bench" >served.json || fail "served"
+grep -q "\"store\": \"http://127.0.0.1:$port/sink/bench\"" served.json || fail "it was sent elsewhere: $(cat served.json)"
+kill $sink
+wait $sink 2>/dev/null
+
 echo "== bad input"
 refused 2 nonsense --bytes nonsense
 refused 2 0 --rounds 0
@@ -66,6 +81,9 @@ refused 2 extra extra
 refused 1 file --url "file://$PWD/x"
 refused 1 nowhere --tier /nowhere
 refused 2 tls --tls --url azure://container
+refused 2 ADDRESS:PORT --serve nowhere
+refused 1 'listen at' --serve 192.0.2.1:80
+refused 2 tls --serve 127.0.0.1:80 --tls
 "$program" --help | grep -q '^usage: ' || fail "--help says nothing"
 [ -z "$(find "$tier" -mindepth 1)" ] || fail "left behind: $(find "$tier" -mindepth 1 | head -n 3)"
 echo "good"
