@@ -130,6 +130,34 @@ static void test_block(void)
     next_run(&fields, 3);
 }
 
+/* A store that is only slow is waited for: the third checkpoint does not return before the first one is stored. Nothing
+ * but the store has it then. */
+static void test_block_waits(void)
+{
+    struct fields fields;
+
+    support_trying("when_full = block, and a slow store");
+    stores_lose_all(JOB);
+    support_use_objects(true);
+    support_option("WHEN_FULL", "block");
+    support_option("FAILPOINTS", "drain.shard=delay:400");
+    fields_init(&fields, support_rank);
+    fields_add_some(&fields, 50);
+    dcache_t *dc = support_open();
+    fields_protect(dc, &fields);
+    for (uint64_t step = 1; step <= 3; step++)
+        CHECK(checkpoint(dc, &fields, step) == DCACHE_OK);
+    support_close(&dc);
+    stores_lose_all(JOB);
+    support_option("FAILPOINTS", "");
+    dc = support_open();
+    fields_protect(dc, &fields);
+    for (uint64_t step = 1; step <= 3; step++)
+        restore(dc, &fields, step, step);
+    support_close(&dc);
+    fields_free(&fields);
+}
+
 /* The newest step does not wait for the store, the older one does: neither is free. */
 static void test_newest_is_kept(void)
 {
@@ -159,6 +187,7 @@ int main(int argc, char **argv)
     test_skip();
     test_replace();
     test_block();
+    test_block_waits();
     test_newest_is_kept();
     return support_finish();
 }
