@@ -372,6 +372,58 @@ dcache_status_t azure_auth_environment(struct diag *dg, struct object_credential
     return add_identity(dg, credentials);
 }
 
+void azure_auth_variable(const char *account, char name[AZURE_VARIABLE_MAX])
+{
+    snprintf(name, AZURE_VARIABLE_MAX, CONNECTION_STRING "_%s", account);
+    for (char *c = name; *c != '\0'; c++) {
+        if (*c >= 'a' && *c <= 'z')
+            *c = (char)(*c - 'a' + 'A');
+        else if (*c == '-')
+            *c = '_';
+    }
+}
+
+/* What an account's own connection string says. */
+static dcache_status_t use_own_string(struct diag *dg, const char *account, const char *name, const char *text,
+                                      struct object_credentials *credentials)
+{
+    struct object_credentials own = {.endpoint = ""};
+    char why[DIAG_TEXT_MAX];
+    dcache_status_t status = azure_auth_parse(dg, text, &own);
+    if (status == DCACHE_OK && strcmp(own.account, account) != 0)
+        status = diag_fail(dg, DCACHE_ERR_OPTION, "it is of the storage account %s", own.account);
+    if (status == DCACHE_OK) {
+        memcpy(credentials->account, own.account, sizeof own.account);
+        memcpy(credentials->endpoint, own.endpoint, sizeof own.endpoint);
+        memcpy(credentials->key, own.key, sizeof own.key);
+        memcpy(credentials->sas, own.sas, sizeof own.sas);
+    } else {
+        snprintf(why, sizeof why, "%.700s", dg->text);
+        status = diag_fail(dg, status, "the environment variable %s is not valid: %s", name, why);
+    }
+    OPENSSL_cleanse(&own, sizeof own);
+    return status;
+}
+
+dcache_status_t azure_auth_narrow(struct diag *dg, const char *account, struct object_credentials *credentials,
+                                  bool *others)
+{
+    char name[AZURE_VARIABLE_MAX];
+    azure_auth_variable(account, name);
+    const char *own = variable(name);
+    *others = false;
+    if (own != NULL)
+        return use_own_string(dg, account, name, own, credentials);
+    if (credentials->account[0] == '\0' || strcmp(credentials->account, account) == 0)
+        return DCACHE_OK;
+    *others = credentials->key[0] != '\0' || credentials->sas[0] != '\0';
+    OPENSSL_cleanse(credentials->key, sizeof credentials->key);
+    OPENSSL_cleanse(credentials->sas, sizeof credentials->sas);
+    memset(credentials->account, 0, sizeof credentials->account);
+    memset(credentials->endpoint, 0, sizeof credentials->endpoint);
+    return DCACHE_OK;
+}
+
 /* --- Signatures ----------------------------------------------------------------------------------------------------
  */
 

@@ -10,6 +10,7 @@
 
 #define AZURE_KEY_MAX            192
 #define AZURE_QUERY_MAX          6
+#define AZURE_VARIABLE_MAX       192 /* name of an environment variable */
 #define AZURE_STRING_TO_SIGN_MAX 12288
 
 /** A decoded account key. */
@@ -50,6 +51,19 @@ dcache_status_t azure_auth_parse(struct diag *dg, const char *text,
  * @return DCACHE_OK; DCACHE_ERR_OPTION
  */
 dcache_status_t azure_auth_environment(struct diag *dg, struct object_credentials *credentials) DCACHE_MUST_CHECK;
+
+/**
+ * Of what the environment says, keep what can be used with this account: its own connection string, where there is one
+ * (AZURE_STORAGE_CONNECTION_STRING_ and the account's name in capitals), in place of a key or signature of another
+ * account. Identities are of no account, and stay.
+ * @param others  out: there was a key or signature, and it was another account's
+ * @return DCACHE_OK; DCACHE_ERR_OPTION (its connection string is bad, or another account's)
+ */
+dcache_status_t azure_auth_narrow(struct diag *dg, const char *account, struct object_credentials *credentials,
+                                  bool *others) DCACHE_MUST_CHECK;
+
+/** The variable for an account's own connection string; `name` has AZURE_VARIABLE_MAX bytes. */
+void azure_auth_variable(const char *account, char name[AZURE_VARIABLE_MAX]);
 
 /** Decode base64; false when it is none, is empty or is longer than AZURE_KEY_MAX. */
 bool azure_auth_decode_key(const char *base64, struct azure_key *key) DCACHE_MUST_CHECK;

@@ -13,7 +13,13 @@
 void azure_blocks_open(struct azure_blocks *blocks)
 {
     memset(blocks, 0, sizeof *blocks);
+    blocks->of = blocks;
     threads_init(&blocks->lock, &blocks->changed);
+}
+
+void azure_blocks_share(struct azure_blocks *blocks, struct azure_blocks *other)
+{
+    blocks->of = other->of;
 }
 
 static void free_idle(struct azure_blocks *blocks)
@@ -32,6 +38,7 @@ void azure_blocks_close(struct azure_blocks *blocks)
 void azure_blocks_begin(struct azure_blocks *blocks, struct azure_blocks_user *user, size_t block_bytes, unsigned limit,
                         const atomic_bool *cancel)
 {
+    blocks = blocks->of;
     *user = (struct azure_blocks_user){.block_bytes = block_bytes, .limit = limit, .cancel = cancel};
     pthread_mutex_lock(&blocks->lock);
     struct azure_blocks_user **last = &blocks->users;
@@ -43,6 +50,7 @@ void azure_blocks_begin(struct azure_blocks *blocks, struct azure_blocks_user *u
 
 void azure_blocks_end(struct azure_blocks *blocks, struct azure_blocks_user *user)
 {
+    blocks = blocks->of;
     pthread_mutex_lock(&blocks->lock);
     struct azure_blocks_user **at = &blocks->users;
     while (*at != user)
@@ -99,6 +107,7 @@ static void *allocate(size_t bytes)
 dcache_status_t azure_blocks_take(struct azure_blocks *blocks, struct diag *dg, struct azure_blocks_user *user,
                                   const atomic_bool *stop, struct azure_block *block)
 {
+    blocks = blocks->of;
     pthread_mutex_lock(&blocks->lock);
     user->waiting++;
     while (!is_next(blocks, user) && !is_cancelled(user, stop)) {
@@ -132,6 +141,7 @@ void azure_blocks_give_back(struct azure_blocks *blocks, const struct azure_bloc
 {
     if (!block->taken)
         return;
+    blocks = blocks->of;
     pthread_mutex_lock(&blocks->lock);
     blocks->taken--;
     if (block->memory != NULL)

@@ -3,7 +3,7 @@
  * that are under way, so puts of many objects at once take no more memory and no more connections than that of one.
  * A free block goes to the put that began first, so that objects become whole one after the other: the later ones get
  * what the earlier ones leave over at their ends. Memory is kept between puts, for faulting it in anew costs as much as
- * a copy.
+ * a copy. Stores that a job is spread over have theirs together.
  */
 #ifndef DCACHE_IO_AZURE_BLOCKS_H
 #define DCACHE_IO_AZURE_BLOCKS_H
@@ -28,6 +28,7 @@ struct azure_block {
 };
 
 struct azure_blocks {
+    struct azure_blocks *of; /**< where they really are: itself, or those of another store that is closed later */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned taken;
@@ -38,6 +39,8 @@ struct azure_blocks {
 };
 
 void azure_blocks_open(struct azure_blocks *blocks);
+/** Have those of another store: both have as many as one. Before the first put. */
+void azure_blocks_share(struct azure_blocks *blocks, struct azure_blocks *other);
 /** No put may be under way. */
 void azure_blocks_close(struct azure_blocks *blocks);
 

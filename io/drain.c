@@ -68,10 +68,13 @@ static dcache_status_t put_image(struct drain *drain, struct diag *dg, struct dr
     dcache_status_t status = diag_failpoint(dg, "drain.shard");
     if (status == DCACHE_OK)
         status = drain_form_open(dg, image, drain->request->codec != NULL ? &drain->codec : NULL, true, &form);
+    struct object_store *target = NULL;
     stored.codec = form.codec;
+    stored.store = stripes_of_rank(drain->store, stored.rank);
+    target = stripes_store(drain->store, stored.store);
     manifest_object_key(key, drain->request->job, &drain->request->set, &stored);
     if (status == DCACHE_OK)
-        status = drain->store->ops->put(drain->store, dg, key, &form.source, OBJECT_REPLACE, &drain->control->cancel);
+        status = target->ops->put(target, dg, key, &form.source, OBJECT_REPLACE, &drain->control->cancel);
     if (status == DCACHE_OK && form.codec != CODEC_PLAIN)
         stored.stored_bytes = object_source_bytes(&form.source);
     drain_form_close(&form);
@@ -134,6 +137,7 @@ static dcache_status_t drain_member(struct drain *drain, struct diag *dg, const 
 
 static dcache_status_t put_pack(struct drain *drain, struct diag *dg, struct drain_pack *pack)
 {
+    struct object_store *target = stripes_store(drain->store, pack->store);
     char prefix[OBJECT_KEY_MAX];
     char key[2 * OBJECT_KEY_MAX];
     const struct object_source source = drain_pack_source(pack);
@@ -141,7 +145,7 @@ static dcache_status_t put_pack(struct drain *drain, struct diag *dg, struct dra
     snprintf(key, sizeof key, "%s%s", prefix, pack->name);
     dcache_status_t status = diag_failpoint(dg, "drain.pack");
     if (status == DCACHE_OK)
-        status = drain->store->ops->put(drain->store, dg, key, &source, OBJECT_REPLACE, &drain->control->cancel);
+        status = target->ops->put(target, dg, key, &source, OBJECT_REPLACE, &drain->control->cancel);
     if (status != DCACHE_OK)
         return status;
     for (size_t i = 0; i < pack->count; i++) {
@@ -163,6 +167,7 @@ static dcache_status_t try_pack(struct drain *drain, struct diag *dg, const stru
         drain_pack_close(&pack);
         return status;
     }
+    pack.store = stripes_of_pack(drain->store, drain->packs.writer, (size_t)(task - drain->tasks.list));
     status = put_pack(drain, dg, &pack);
     if (status != DCACHE_OK && pack.bad < pack.count) {
         *again = true;
@@ -311,7 +316,7 @@ static dcache_status_t allocate_part(struct drain *drain)
     drain->part.shards = calloc(most > 0 ? most : 1, sizeof *drain->part.shards);
     if (drain->part.shards == NULL)
         return diag_fail(drain->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a part of %zu shards", most);
-    return DCACHE_OK;
+    return manifest_name_stores(drain->dg, drain->store, &drain->part);
 }
 
 /* Nobody can have listed a shard that is not there: then the parts need not be read, and a first drain of a step by
@@ -397,6 +402,20 @@ static void clean_up(struct drain *drain)
     pthread_mutex_destroy(&drain->lock);
 }
 
+/* Another job of the same name, at home where this one has a stripe: what is removed of the one would be the other's.
+ */
+static dcache_status_t check_homes(struct drain *drain)
+{
+    const struct drain_request *request = drain->request;
+    if (drain->objects.other_home == STRIPES_HOME)
+        return DCACHE_OK;
+    return diag_fail(drain->dg, DCACHE_ERR_EXISTS,
+                     "job %s: step %" PRIu64
+                     " has a manifest in %.400s, which is not the first of the stores here: name "
+                     "that one first, or use another job name",
+                     request->job, request->set.step, stripes_url(drain->store, drain->objects.other_home));
+}
+
 dcache_status_t drain_step(struct diag *dg, struct object_store *store, const struct drain_request *request,
                            struct drain_control *control, bool *durable)
 {
@@ -406,6 +425,8 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
     dcache_status_t status = diag_failpoint(dg, "drain.begin");
     if (status == DCACHE_OK)
         status = step_objects_list(dg, store, request->job, &request->set, &drain.objects);
+    if (status == DCACHE_OK)
+        status = check_homes(&drain);
     if (status == DCACHE_OK && drain.objects.manifest)
         status = manifest_check(dg, store, request->job, &request->set, &found);
     if (status == DCACHE_OK && !found)

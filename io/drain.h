@@ -52,7 +52,8 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
  * The plan in the node store ("plan.json"): all that a process without MPI needs to go on with the drain.
  */
 struct drain_plan {
-    char store_url[OBJECT_URL_MAX]; /**< canonical, without secrets; "" = nothing is drained */
+    char store_url[STRIPES_TEXT_MAX]; /**< canonical, without secrets; several: with spaces between; "" = nothing is
+                                         drained */
     uint32_t world_size;
     uint32_t drain_every;
     struct retention_rule keep; /**< steps that need not be stored again when newer ones are durable */

@@ -106,6 +106,7 @@ static dcache_status_t read_pack(void *context, struct diag *dg, uint64_t offset
             return status;
         memcpy(shard->object, pack->name, sizeof shard->object);
         shard->offset = at;
+        shard->store = pack->store;
         *crc = crc64_combine(*crc, digest, shard->stored_bytes);
         at += shard->stored_bytes;
     }

@@ -24,6 +24,7 @@ struct drain_pack_maker {
 struct drain_pack {
     const struct drain_pack_maker *maker;
     char name[MANIFEST_OBJECT_MAX + 1];
+    uint32_t store; /**< which of the stores it goes to; set before it is put */
     size_t count;
     const struct drain_item **copies; /**< of each shard, ascending ranks */
     struct manifest_shard *shards;    /**< as they are stored, once it was read */

@@ -34,10 +34,13 @@ dcache_status_t drain_plan_write(struct diag *dg, const struct node_store *store
     char *text = NULL;
     size_t bytes = 0;
     json_t *root =
-        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o}", "format", format_name, "version", PLAN_FORMAT_VERSION,
-                  "store_url", plan->store_url, "world_size", (json_int_t)plan->world_size, "drain_every",
-                  (json_int_t)plan->drain_every, "keep_last", (json_int_t)plan->keep.last, "keep_every",
-                  (json_int_t)plan->keep.every, "ranks", encode_ranks(plan));
+        json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:o}", "format", format_name, "version", PLAN_FORMAT_VERSION,
+                  "world_size", (json_int_t)plan->world_size, "drain_every", (json_int_t)plan->drain_every, "keep_last",
+                  (json_int_t)plan->keep.last, "keep_every", (json_int_t)plan->keep.every, "ranks", encode_ranks(plan));
+    if (root != NULL && stripes_encode(root, plan->store_url) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     dcache_status_t status = json_field_print(dg, file_name, root, &text, &bytes);
     if (status != DCACHE_OK)
         return status;
@@ -86,7 +89,7 @@ static dcache_status_t decode_plan(struct diag *dg, const char *name, const json
 {
     uint64_t world_size = 0;
     uint64_t drain_every = 0;
-    dcache_status_t status = json_field_text(dg, name, root, "store_url", plan->store_url, sizeof plan->store_url);
+    dcache_status_t status = stripes_decode(dg, name, root, plan->store_url);
     if (status == DCACHE_OK)
         status = json_field_number(dg, name, root, "world_size", 1, INT_MAX, &world_size);
     if (status == DCACHE_OK)

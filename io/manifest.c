@@ -10,6 +10,9 @@
 
 static const char format_name[] = "dcache-manifest";
 
+#define VERSION_NAMES  3 /* the names of shards' own objects have the set's sequence */
+#define VERSION_STORES 4 /* which store a shard is in */
+
 void manifest_step_prefix(char *key, const char *job, uint64_t step)
 {
     snprintf(key, OBJECT_KEY_MAX, "%s/%" PRIu64 "/", job, step);
@@ -76,6 +79,7 @@ bool manifest_is_pack_name(const char *name)
 void manifest_free(struct manifest *manifest)
 {
     free(manifest->shards);
+    free(manifest->stores);
     memset(manifest, 0, sizeof *manifest);
 }
 
@@ -97,25 +101,42 @@ const struct manifest_shard *manifest_find(const struct manifest *manifest, uint
 
 /* --- The document --------------------------------------------------------------------------------------------------*/
 
-/* Version 1 knows plain objects of their own only, version 2 packs and codecs, neither of them names with a sequence.
- */
+/* Version 1 knows plain objects of their own only, version 2 packs and codecs, neither of them names with a sequence;
+ * none before version 4 knows of other stores: it would look for all shards beside the manifest. */
 static int version_needed(const struct manifest *manifest)
 {
     int version = 1;
     for (size_t i = 0; i < manifest->shard_count; i++) {
         const struct manifest_shard *shard = &manifest->shards[i];
-        if (shard->object[0] == '\0')
-            return MANIFEST_FORMAT_VERSION;
-        if (shard->codec != CODEC_PLAIN || manifest_in_pack(shard))
-            version = 2;
+        int needed = 1;
+        if (shard->store != STRIPES_HOME)
+            needed = VERSION_STORES;
+        else if (shard->object[0] == '\0')
+            needed = VERSION_NAMES;
+        else if (shard->codec != CODEC_PLAIN || manifest_in_pack(shard))
+            needed = 2;
+        version = needed > version ? needed : version;
     }
     return version;
+}
+
+static int add_stores(json_t *root, const struct manifest *manifest)
+{
+    json_t *array = json_array();
+    int failed = array == NULL;
+    for (size_t i = 0; !failed && i < manifest->store_count; i++)
+        failed = json_array_append_new(array, json_string(manifest->stores[i]));
+    if (failed) {
+        json_decref(array);
+        return failed;
+    }
+    return json_object_set_new(root, "stores", array);
 }
 
 /* Is the object's name one that a reader of this version makes himself? */
 static bool name_is_implied(const struct manifest_shard *shard, int version)
 {
-    return version < 3 ? !manifest_in_pack(shard) : shard->object[0] == '\0';
+    return version < VERSION_NAMES ? !manifest_in_pack(shard) : shard->object[0] == '\0';
 }
 
 static int add_stored_form(json_t *entry, const struct manifest_shard *shard, int version)
@@ -137,7 +158,12 @@ static json_t *encode_shard(const struct manifest_shard *shard, int version)
     json_t *entry =
         json_pack("{s:I, s:I, s:s}", "rank", (json_int_t)shard->rank, "bytes", (json_int_t)shard->bytes, "crc64", crc);
     const bool simple = shard->codec == CODEC_PLAIN && name_is_implied(shard, version);
-    if (entry != NULL && !simple && add_stored_form(entry, shard, version) != 0) {
+    int failed = entry == NULL;
+    if (!failed && !simple)
+        failed = add_stored_form(entry, shard, version);
+    if (!failed && shard->store != STRIPES_HOME)
+        failed = json_object_set_new(entry, "store", json_integer((json_int_t)shard->store - 1));
+    if (failed) {
         json_decref(entry);
         entry = NULL;
     }
@@ -176,7 +202,7 @@ static bool can_be_encoded(const struct manifest *manifest)
     for (size_t i = 0; i < manifest->shard_count; i++) {
         const struct manifest_shard *shard = &manifest->shards[i];
         if (shard->rank >= set->world_size || shard->bytes > SHARD_FILE_MAX || !stored_form_valid(shard) ||
-            (i > 0 && shard[-1].rank >= shard->rank))
+            shard->store > manifest->store_count || (i > 0 && shard[-1].rank >= shard->rank))
             return false;
     }
     return true;
@@ -197,6 +223,10 @@ dcache_status_t manifest_encode(struct diag *dg, const struct manifest *manifest
                              "job", manifest->job, "step", (json_int_t)set->step, "sequence", (json_int_t)set->sequence,
                              "epoch", epoch, "world_size", (json_int_t)set->world_size, "drainer", manifest->drainer,
                              "shards", encode_shards(manifest, version));
+    if (root != NULL && version >= VERSION_STORES && add_stores(root, manifest) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     return json_field_print(dg, "a manifest", root, text, bytes);
 }
 
@@ -217,6 +247,24 @@ static dcache_status_t decode_head(struct diag *dg, const char *name, const json
         status = json_field_number(dg, name, root, "world_size", 1, INT_MAX, &world_size);
     set->world_size = (uint32_t)world_size;
     return status;
+}
+
+/* Absent: the home. */
+static dcache_status_t decode_store(struct diag *dg, const char *name, const json_t *entry, size_t store_count,
+                                    struct manifest_shard *shard)
+{
+    uint64_t store = 0;
+    if (json_object_get(entry, "store") == NULL)
+        return DCACHE_OK;
+    dcache_status_t status = json_field_number(dg, name, entry, "store", 0, MANIFEST_STORES_MAX - 1, &store);
+    if (status != DCACHE_OK)
+        return status;
+    if (store >= store_count)
+        return diag_fail(dg, DCACHE_ERR_CORRUPT,
+                         "%s: rank %" PRIu32 " is in store %" PRIu64 " of \"stores\", which names %zu", name,
+                         shard->rank, store, store_count);
+    shard->store = (uint32_t)store + 1;
+    return DCACHE_OK;
 }
 
 /* What versions 2 and 3 have more; each field may be left out. */
@@ -248,10 +296,10 @@ static dcache_status_t decode_stored_form(struct diag *dg, const char *name, con
 }
 
 static dcache_status_t decode_shard(struct diag *dg, const char *name, const json_t *entry, uint64_t version,
-                                    uint32_t world_size, struct manifest_shard *shard)
+                                    const struct manifest *manifest, struct manifest_shard *shard)
 {
     uint64_t rank = 0;
-    dcache_status_t status = json_field_number(dg, name, entry, "rank", 0, world_size - 1, &rank);
+    dcache_status_t status = json_field_number(dg, name, entry, "rank", 0, manifest->set.world_size - 1, &rank);
     if (status == DCACHE_OK)
         status = json_field_number(dg, name, entry, "bytes", SHARD_FIXED_BYTES, SHARD_FILE_MAX, &shard->bytes);
     if (status == DCACHE_OK)
@@ -259,13 +307,50 @@ static dcache_status_t decode_shard(struct diag *dg, const char *name, const jso
     shard->rank = (uint32_t)rank;
     if (status == DCACHE_OK && version > 1)
         status = decode_stored_form(dg, name, entry, shard);
-    if (status == DCACHE_OK && version < 3 && !manifest_in_pack(shard)) {
+    if (status == DCACHE_OK && version >= VERSION_STORES)
+        status = decode_store(dg, name, entry, manifest->store_count, shard);
+    if (status == DCACHE_OK && version < VERSION_NAMES && !manifest_in_pack(shard)) {
         if (shard->object[0] != '\0')
             return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: \"object\" of rank %" PRIu32 " is no pack", name,
                              shard->rank);
         manifest_early_name(shard->rank, (enum codec)shard->codec, shard->object);
     }
     return status;
+}
+
+static bool is_store_url(const char *url)
+{
+    if (url == NULL || *url == '\0' || strlen(url) >= OBJECT_URL_MAX)
+        return false;
+    for (const char *c = url; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+/* URLs that will be compared with those that are open, and shown, and nothing else. */
+static dcache_status_t decode_stores(struct diag *dg, const char *name, const json_t *root, struct manifest *manifest)
+{
+    const json_t *array = json_object_get(root, "stores");
+    const size_t count = json_array_size(array);
+    if (array == NULL || json_integer_value(json_object_get(root, "version")) < VERSION_STORES)
+        return DCACHE_OK;
+    if (!json_is_array(array) || count > MANIFEST_STORES_MAX)
+        return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: \"stores\" is no array of at most %d URLs", name,
+                         MANIFEST_STORES_MAX);
+    manifest->stores = calloc(count > 0 ? count : 1, sizeof *manifest->stores);
+    if (manifest->stores == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the %zu stores of %s", count, name);
+    manifest->store_count = count;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *entry = json_array_get(array, i);
+        const char *url = json_string_value(entry);
+        if (!is_store_url(url) || strlen(url) != json_string_length(entry))
+            return diag_fail(dg, DCACHE_ERR_CORRUPT, "%s: entry %zu of \"stores\" is no URL", name, i);
+        memcpy(manifest->stores[i], url, strlen(url) + 1);
+    }
+    return DCACHE_OK;
 }
 
 /* The array is as long as the text made it, so its length can be believed. */
@@ -283,8 +368,7 @@ static dcache_status_t decode_shards(struct diag *dg, const char *name, const js
     manifest->shard_count = count;
     for (size_t i = 0; i < count; i++) {
         struct manifest_shard *shard = &manifest->shards[i];
-        dcache_status_t status =
-            decode_shard(dg, name, json_array_get(array, i), version, manifest->set.world_size, shard);
+        dcache_status_t status = decode_shard(dg, name, json_array_get(array, i), version, manifest, shard);
         if (status != DCACHE_OK)
             return status;
         if (i > 0 && shard[-1].rank >= shard->rank)
@@ -304,6 +388,8 @@ dcache_status_t manifest_decode(struct diag *dg, const char *name, const char *t
         return status;
     status = decode_head(dg, name, root, &found);
     if (status == DCACHE_OK)
+        status = decode_stores(dg, name, root, &found);
+    if (status == DCACHE_OK)
         status = decode_shards(dg, name, root, &found);
     json_decref(root);
     if (status != DCACHE_OK) {
@@ -312,6 +398,50 @@ dcache_status_t manifest_decode(struct diag *dg, const char *name, const char *t
     }
     *manifest = found;
     return DCACHE_OK;
+}
+
+/* --- Its stores ----------------------------------------------------------------------------------------------------*/
+
+dcache_status_t manifest_name_stores(struct diag *dg, const struct object_store *home, struct manifest *manifest)
+{
+    const size_t count = stripes_count(home) - 1;
+    char(*stores)[OBJECT_URL_MAX] = NULL;
+    if (count > 0) {
+        stores = calloc(count, sizeof *stores);
+        if (stores == NULL)
+            return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory for the URLs of %zu stores", count);
+    }
+    for (size_t i = 0; i < count; i++)
+        snprintf(stores[i], sizeof stores[i], "%s", stripes_url(home, (uint32_t)i + 1));
+    free(manifest->stores);
+    manifest->stores = stores;
+    manifest->store_count = count;
+    return DCACHE_OK;
+}
+
+dcache_status_t manifest_resolve(struct diag *dg, const struct object_store *home, struct manifest *manifest)
+{
+    uint32_t numbers[MANIFEST_STORES_MAX + 1] = {STRIPES_HOME};
+    for (size_t i = 0; i < manifest->store_count; i++)
+        numbers[i + 1] = stripes_find(home, manifest->stores[i]);
+    for (size_t i = 0; i < manifest->shard_count; i++) {
+        struct manifest_shard *shard = &manifest->shards[i];
+        const uint32_t named = shard->store;
+        shard->store = numbers[named];
+        if (shard->store == STRIPES_UNKNOWN)
+            memcpy(manifest->unknown, manifest->stores[named - 1], sizeof manifest->unknown);
+    }
+    return manifest_name_stores(dg, home, manifest);
+}
+
+dcache_status_t manifest_check_stores(struct diag *dg, const struct manifest *manifest)
+{
+    if (manifest->unknown[0] == '\0')
+        return DCACHE_OK;
+    return diag_fail(dg, DCACHE_ERR_OPTION,
+                     "step %" PRIu64 " of job %s has shards in %.500s, which is none of the stores here: name it in "
+                     "option store, behind the first one",
+                     manifest->set.step, manifest->job, manifest->unknown);
 }
 
 /* --- In the object store -------------------------------------------------------------------------------------------*/
@@ -337,6 +467,8 @@ dcache_status_t manifest_load(struct diag *dg, struct object_store *store, const
     else if (found.shard_count != found.set.world_size)
         status = diag_fail(dg, DCACHE_ERR_CORRUPT, "%s lists %zu shards of a job of %" PRIu32 " ranks", key,
                            found.shard_count, found.set.world_size);
+    if (status == DCACHE_OK)
+        status = manifest_resolve(dg, store, &found);
     if (status != DCACHE_OK) {
         manifest_free(&found);
         return status;

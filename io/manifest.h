@@ -6,6 +6,9 @@
  *   <job>/<step>/part-<drainer>-<sequence>.json  which shards one drainer has stored, with sizes and digests
  *   <job>/<step>/manifest.json       all shards of the step; its presence makes the step DURABLE; never replaced
  *
+ * Of a job that is spread over several stores (io/stripes.h) the first one has parts and manifests, and says in them
+ * which of the others a shard or pack is in, under the same key.
+ *
  * Parts and manifest are the same document (docs/formats.md); digests are 16 hexadecimal digits in a string. Readers
  * trust nothing: sizes, counts, ranks and names are checked, unknown keys ignored, a newer format version refused.
  */
@@ -15,11 +18,13 @@
 #include "io/codec.h"
 #include "io/object_store.h"
 #include "io/shard.h"
+#include "io/stripes.h"
 
-#define MANIFEST_FORMAT_VERSION 3
+#define MANIFEST_FORMAT_VERSION 4
 #define MANIFEST_BYTES_MAX      (256u << 20)
 #define MANIFEST_OBJECT_MAX     63 /**< characters of an object's name below the step's prefix */
 #define MANIFEST_STORED_MAX     (2 * SHARD_FILE_MAX)
+#define MANIFEST_STORES_MAX     255 /**< that one document can name */
 
 /** One shard, and in which form and where it is stored. Plain data: ranks send it to each other as it is. */
 struct manifest_shard {
@@ -31,6 +36,7 @@ struct manifest_shard {
                                              or its own as earlier versions named it, "shard-<rank>.h5" */
     uint64_t offset;                      /**< of its first byte in the object; 0 in one of its own */
     uint64_t stored_bytes; /**< in the object, from there on; 0 = as many as the image has (plain only) */
+    uint32_t store;        /**< which of the stores: STRIPES_HOME, where the document itself is; else see below */
 };
 
 struct manifest {
@@ -39,6 +45,11 @@ struct manifest {
     char drainer[64]; /**< who wrote it */
     size_t shard_count;
     struct manifest_shard *shards; /**< ascending ranks; owned */
+    /** The stores beside the home that shards are in: `store` of a shard is 1 for the first. manifest_resolve() makes
+     * these the ones that are open, so that the numbers are those of io/stripes.h. */
+    size_t store_count;
+    char (*stores)[OBJECT_URL_MAX]; /**< canonical URLs; owned */
+    char unknown[OBJECT_URL_MAX];   /**< one that has shards and is not open: their `store` is STRIPES_UNKNOWN */
 };
 
 /** Object keys; `key` has OBJECT_KEY_MAX bytes. */
@@ -72,11 +83,23 @@ dcache_status_t manifest_decode(struct diag *dg, const char *name, const char *t
                                 struct manifest *manifest) DCACHE_MUST_CHECK;
 void manifest_free(struct manifest *manifest);
 
+/** Let a document that is to be written name the stores that belong to `home`. @return DCACHE_OK,
+ * DCACHE_ERR_NO_MEMORY */
+dcache_status_t manifest_name_stores(struct diag *dg, const struct object_store *home,
+                                     struct manifest *manifest) DCACHE_MUST_CHECK;
+
+/** Find the stores that a document names among those that are open, by their URLs: the document leads nowhere else. */
+dcache_status_t manifest_resolve(struct diag *dg, const struct object_store *home,
+                                 struct manifest *manifest) DCACHE_MUST_CHECK;
+
+/** @return DCACHE_OK; DCACHE_ERR_OPTION: shards are in a store that is not configured (the text names it) */
+dcache_status_t manifest_check_stores(struct diag *dg, const struct manifest *manifest) DCACHE_MUST_CHECK;
+
 /** The shard of `rank`, or NULL. */
 const struct manifest_shard *manifest_find(const struct manifest *manifest, uint32_t rank);
 
-/** Read and check the manifest of a step: DCACHE_NOT_FOUND when the step is not durable; every rank 0..world_size-1 is
- * in a manifest that is returned. */
+/** Read, check and resolve the manifest of a step: DCACHE_NOT_FOUND when the step is not durable; every rank
+ * 0..world_size-1 is in a manifest that is returned. Shards may be in unknown stores: manifest_check_stores(). */
 dcache_status_t manifest_load(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
                               struct manifest *manifest) DCACHE_MUST_CHECK;
 

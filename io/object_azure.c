@@ -257,6 +257,11 @@ static struct object_traffic azure_traffic(struct object_store *base)
                                    .cpu_ns = counts.cpu_ns};
 }
 
+static void azure_share(struct object_store *base, struct object_store *other)
+{
+    azure_blocks_share(&((struct azure_store *)base)->blocks, &((struct azure_store *)other)->blocks);
+}
+
 static const struct object_store_ops azure_ops = {
     .scheme = "azure",
     .by_request = true,
@@ -268,6 +273,7 @@ static const struct object_store_ops azure_ops = {
     .list = azure_list,
     .remove = azure_remove,
     .traffic = azure_traffic,
+    .share = azure_share,
     .close = azure_close,
 };
 

@@ -272,24 +272,52 @@ static bool is_azure_url(const char *url)
     return strncmp(url, "https://", 8) == 0 || strncmp(url, "http://", 7) == 0 || strncmp(url, "azure://", 8) == 0;
 }
 
+/* What the environment says that is of use with this URL, and where that leads. */
+static dcache_status_t find_credentials(struct diag *dg, const char *url, struct object_credentials *known,
+                                        struct object_azure_place *place, char others[128])
+{
+    bool has_others = false;
+    others[0] = '\0';
+    dcache_status_t status = azure_auth_environment(dg, known);
+    if (status == DCACHE_OK)
+        status = read_azure(dg, url, known, place);
+    if (status != DCACHE_OK)
+        return status;
+    char account[sizeof known->account];
+    memcpy(account, known->account, sizeof account);
+    status = azure_auth_narrow(dg, place->account, known, &has_others);
+    if (has_others)
+        snprintf(others, sizeof account, "%s", account);
+    return status;
+}
+
+/* A key or signature of another account would be passed over in silence, for an identity that nobody spoke of. */
+static dcache_status_t refuse_others(struct diag *dg, const char *url, const char *account, const char *others)
+{
+    char name[AZURE_VARIABLE_MAX];
+    char why[sizeof name + 384];
+    azure_auth_variable(account, name);
+    snprintf(why, sizeof why,
+             "the environment has credentials of the storage account %s, which is another one: set %s, or use an "
+             "identity for both (option store_auth)",
+             others, name);
+    return bad_url(dg, url, why);
+}
+
 static dcache_status_t resolve_azure(struct diag *dg, const char *url, enum object_auth auth,
                                      char canonical[OBJECT_URL_MAX], struct object_credentials *credentials)
 {
     struct object_credentials known = {.endpoint = ""};
     struct object_azure_place place = {.url = ""};
-    dcache_status_t status = azure_auth_environment(dg, &known);
-    if (status == DCACHE_OK)
-        status = read_azure(dg, url, &known, &place);
+    char others[sizeof known.account];
+    dcache_status_t status = find_credentials(dg, url, &known, &place, others);
     bool is_https = strncmp(place.endpoint, "https://", 8) == 0;
     const char *missing = status == DCACHE_OK ? azure_method_pick(auth, is_https, &known) : NULL;
-    if (missing != NULL)
+    const bool guessed = auth == OBJECT_AUTH_AUTO && known.auth == OBJECT_AUTH_MANAGED_IDENTITY;
+    if (status == DCACHE_OK && others[0] != '\0' && (missing != NULL || guessed))
+        status = refuse_others(dg, url, place.account, others);
+    else if (missing != NULL)
         status = bad_url(dg, url, missing);
-    if (status == DCACHE_OK && known.account[0] != '\0' && strcmp(known.account, place.account) != 0) {
-        char why[sizeof known.account + 128];
-        snprintf(why, sizeof why, "the environment has credentials of the storage account %s, which is another one",
-                 known.account);
-        status = bad_url(dg, url, why);
-    }
     if (status == DCACHE_OK) {
         memcpy(canonical, place.url, sizeof place.url);
         *credentials = known;
@@ -308,9 +336,8 @@ dcache_status_t object_store_explain_auth(struct diag *dg, const char *url, enum
     text[0] = '\0';
     if (!is_azure_url(url))
         return DCACHE_OK;
-    dcache_status_t status = azure_auth_environment(dg, &known);
-    if (status == DCACHE_OK)
-        status = read_azure(dg, url, &known, &place);
+    char others[sizeof known.account];
+    dcache_status_t status = find_credentials(dg, url, &known, &place, others);
     if (status == DCACHE_OK)
         azure_method_explain(auth, strncmp(place.endpoint, "https://", 8) == 0, &known, text, size);
     OPENSSL_cleanse(&known, sizeof known);
@@ -339,6 +366,19 @@ dcache_status_t object_store_resolve_as(struct diag *dg, const char *url, enum o
 /* --- Open and close ------------------------------------------------------------------------------------------------
  */
 
+static dcache_status_t open_backend(struct diag *dg, const char *canonical,
+                                    const struct object_credentials *credentials, const struct object_policy *policy,
+                                    struct object_store **store)
+{
+    struct object_azure_place place = {.url = ""};
+    if (is_file_url(canonical))
+        return object_file_open(dg, canonical + strlen("file://"), policy, store);
+    if (!is_azure_url(canonical))
+        return bad_url(dg, canonical, ALLOWED);
+    dcache_status_t status = read_azure(dg, canonical, credentials, &place);
+    return status == DCACHE_OK ? object_azure_open(dg, &place, credentials, policy, store) : status;
+}
+
 dcache_status_t object_store_open(struct diag *dg, const char *canonical, const struct object_credentials *credentials,
                                   const struct object_policy *policy, struct object_store **store)
 {
@@ -351,25 +391,51 @@ dcache_status_t object_store_open(struct diag *dg, const char *canonical, const 
         checked.connections = OBJECT_CONNECTIONS;
     if (checked.connections > OBJECT_CONNECTIONS_MAX)
         checked.connections = OBJECT_CONNECTIONS_MAX;
-    if (is_file_url(canonical))
-        return object_file_open(dg, canonical + strlen("file://"), &checked, store);
-    if (!is_azure_url(canonical))
-        return bad_url(dg, canonical, ALLOWED);
-    struct object_azure_place place = {.url = ""};
-    dcache_status_t status = read_azure(dg, canonical, credentials, &place);
-    return status == DCACHE_OK ? object_azure_open(dg, &place, credentials, &checked, store) : status;
+    struct object_store *opened = NULL;
+    dcache_status_t status = open_backend(dg, canonical, credentials, &checked, &opened);
+    if (status != DCACHE_OK)
+        return status;
+    opened->url = strdup(canonical);
+    if (opened->url == NULL) {
+        object_store_close(opened);
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "no memory for an object store");
+    }
+    *store = opened;
+    return DCACHE_OK;
+}
+
+static void add_traffic(struct object_traffic *sum, const struct object_traffic *more)
+{
+    sum->requests += more->requests;
+    sum->retries += more->retries;
+    sum->throttled += more->throttled;
+    sum->hedged += more->hedged;
+    sum->sent += more->sent;
+    sum->cpu_ns += more->cpu_ns;
 }
 
 struct object_traffic object_store_traffic(struct object_store *store)
 {
-    const struct object_traffic none = {.requests = 0};
-    return store != NULL && store->ops->traffic != NULL ? store->ops->traffic(store) : none;
+    struct object_traffic sum = {.requests = 0};
+    if (store != NULL && store->ops->traffic != NULL)
+        sum = store->ops->traffic(store);
+    for (size_t i = 0; store != NULL && i < store->other_count; i++) {
+        const struct object_traffic more = object_store_traffic(store->others[i]);
+        add_traffic(&sum, &more);
+    }
+    return sum;
 }
 
 void object_store_close(struct object_store *store)
 {
-    if (store != NULL)
-        store->ops->close(store);
+    if (store == NULL)
+        return;
+    char *url = store->url;
+    for (size_t i = 0; i < store->other_count; i++)
+        object_store_close(store->others[i]);
+    free(store->others);
+    store->ops->close(store);
+    free(url);
 }
 
 /* --- Small objects -------------------------------------------------------------------------------------------------

@@ -149,6 +149,9 @@ struct object_store_ops {
     dcache_status_t (*remove)(struct object_store *store, struct diag *dg, const char *key);
     /** Any thread may ask at any time. NULL: it uses no network. */
     struct object_traffic (*traffic)(struct object_store *store);
+    /** From now on this store and `other`, of the same backend, have policy.connections together and not each. Before
+     * the first use; `other` is closed after this one. NULL: there is nothing to share. */
+    void (*share)(struct object_store *store, struct object_store *other);
     /** Free everything. No call may be under way. */
     void (*close)(struct object_store *store);
 };
@@ -157,6 +160,9 @@ struct object_store_ops {
 struct object_store {
     const struct object_store_ops *ops;
     struct object_policy policy;
+    char *url;                    /**< canonical, for texts and comparisons; owned */
+    struct object_store **others; /**< stores that belong to this one (io/stripes.h); owned */
+    size_t other_count;
 };
 
 /**
@@ -164,7 +170,8 @@ struct object_store {
  * AZURE_STORAGE_CONNECTION_STRING (with AccountKey or SharedAccessSignature), else AZURE_STORAGE_ACCOUNT,
  * AZURE_STORAGE_BLOB_ENDPOINT and AZURE_STORAGE_KEY, AZURE_STORAGE_ACCESS_KEY or AZURE_STORAGE_SAS_TOKEN;
  * AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE, AZURE_STORAGE_AUTH_TOKEN_FILE,
- * AZURE_STORAGE_AUTH_TOKEN_COMMAND, AZURE_AUTHORITY_HOST and AZURE_POD_IDENTITY_AUTHORITY_HOST.
+ * AZURE_STORAGE_AUTH_TOKEN_COMMAND, AZURE_AUTHORITY_HOST and AZURE_POD_IDENTITY_AUTHORITY_HOST. For an account that has
+ * one, AZURE_STORAGE_CONNECTION_STRING_ACCOUNT (the name in capitals) comes before all keys and signatures.
  *
  * URLs: `file:///absolute/dir`, `file://relative/dir` (to the working directory),
  * `https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`, `http://127.0.0.1:PORT/ACCOUNT/CONTAINER[/PREFIX]` (path
@@ -195,10 +202,10 @@ dcache_status_t object_store_explain_auth(struct diag *dg, const char *url, enum
 dcache_status_t object_store_open(struct diag *dg, const char *canonical, const struct object_credentials *credentials,
                                   const struct object_policy *policy, struct object_store **store) DCACHE_MUST_CHECK;
 
-/** All zeros for a NULL store and where there is no network. */
+/** With that of the stores that belong to it. All zeros for a NULL store and where there is no network. */
 struct object_traffic object_store_traffic(struct object_store *store);
 
-/** Close and free; NULL is allowed. */
+/** Close and free, with the stores that belong to it; NULL is allowed. */
 void object_store_close(struct object_store *store);
 
 /** Check a key against the rules above. */

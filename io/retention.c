@@ -24,15 +24,19 @@ static dcache_status_t look_up(struct diag *dg, struct object_store *store, cons
     struct diag quiet = *dg;
     dcache_status_t status = manifest_load(&quiet, store, job, step, &manifest);
 
-    *good = status == DCACHE_OK;
     if (status == DCACHE_OK) {
         *found = (struct retention_step){.step = step, .sequence = manifest.set.sequence};
+        status = manifest_check_stores(&quiet, &manifest);
         manifest_free(&manifest);
-        return DCACHE_OK;
     }
+    *good = status == DCACHE_OK;
     if (status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT)
         diag_log(dg, DIAG_WARNING, "step %" PRIu64 " is kept, for its manifest cannot be read: %s", step, quiet.text);
-    if (status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT || status == DCACHE_NOT_FOUND)
+    if (status == DCACHE_ERR_OPTION) /* without its manifest nobody would find what is left there */
+        diag_log(dg, DIAG_WARNING, "step %" PRIu64 " is kept, for not all of it could be removed: %s", step,
+                 quiet.text);
+    if (status == DCACHE_OK || status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT ||
+        status == DCACHE_ERR_OPTION || status == DCACHE_NOT_FOUND)
         return DCACHE_OK;
     memcpy(dg->text, quiet.text, sizeof dg->text);
     return status;
@@ -73,7 +77,7 @@ dcache_status_t retention_find(struct diag *dg, struct object_store *store, cons
 struct unfinished {
     struct diag *dg;
     const char *job;
-    uint64_t *steps;
+    uint64_t *steps; /* with repetitions, of one store after the other */
     size_t count, room;
 };
 
@@ -120,7 +124,11 @@ dcache_status_t retention_find_unfinished(struct diag *dg, struct object_store *
     size_t durable_count = 0, kept = 0;
 
     snprintf(prefix, sizeof prefix, "%s/", job);
-    dcache_status_t status = store->ops->list(store, dg, prefix, visit_object, &found);
+    dcache_status_t status = DCACHE_OK;
+    for (uint32_t i = 0; status == DCACHE_OK && i < stripes_count(store); i++) {
+        struct object_store *listed = stripes_store(store, i);
+        status = listed->ops->list(listed, dg, prefix, visit_object, &found);
+    }
     if (status == DCACHE_OK) /* asked after the objects: a step that is finished meanwhile counts as durable */
         status = manifest_list_steps(dg, store, job, &durable, &durable_count);
     if (status != DCACHE_OK) {
@@ -172,7 +180,7 @@ void retention_mark(struct retention_list *list, const struct retention_rule *ru
 
 struct removal {
     struct diag *dg;
-    struct object_store *store;
+    struct object_store *store; /* the one at hand */
     const atomic_bool *cancel;
     uint64_t objects;
 };
@@ -191,6 +199,28 @@ static dcache_status_t visit_to_remove(void *context, const char *key, uint64_t 
     return status;
 }
 
+/* What is in a store beside the home. Where there is a manifest of this step another job of the same name is at home,
+ * and all that is there is left to it. */
+static dcache_status_t remove_from_other(struct removal *removal, const char *job, uint64_t step)
+{
+    struct object_info info;
+    char key[OBJECT_KEY_MAX];
+
+    manifest_key(key, job, step);
+    dcache_status_t status = removal->store->ops->head(removal->store, removal->dg, key, &info);
+    if (status == DCACHE_OK) {
+        diag_log(removal->dg, DIAG_WARNING,
+                 "what step %" PRIu64 " of job %s has in %.400s stays there: there is a manifest, as if that were the "
+                 "first one of its stores",
+                 step, job, stripes_url(removal->store, STRIPES_HOME));
+        return DCACHE_OK;
+    }
+    if (status != DCACHE_NOT_FOUND)
+        return status;
+    manifest_step_prefix(key, job, step);
+    return removal->store->ops->list(removal->store, removal->dg, key, visit_to_remove, removal);
+}
+
 dcache_status_t retention_remove(struct diag *dg, struct object_store *store, const char *job, uint64_t step,
                                  const atomic_bool *cancel, uint64_t *objects)
 {
@@ -202,10 +232,16 @@ dcache_status_t retention_remove(struct diag *dg, struct object_store *store, co
     dcache_status_t status = store->ops->head(store, dg, key, &info);
     if (status == DCACHE_OK)
         status = visit_to_remove(&removal, key, 0);
-    if (status == DCACHE_OK || status == DCACHE_NOT_FOUND) {
-        manifest_step_prefix(key, job, step);
-        status = store->ops->list(store, dg, key, visit_to_remove, &removal);
+    if (status == DCACHE_NOT_FOUND)
+        status = DCACHE_OK;
+    for (uint32_t i = 1; status == DCACHE_OK && i < stripes_count(store); i++) {
+        removal.store = stripes_store(store, i);
+        status = remove_from_other(&removal, job, step);
     }
+    removal.store = store;
+    manifest_step_prefix(key, job, step);
+    if (status == DCACHE_OK)
+        status = store->ops->list(store, dg, key, visit_to_remove, &removal);
     if (objects != NULL)
         *objects = removal.objects;
     return status;

@@ -1,7 +1,7 @@
 /**
  * Which durable steps the object store keeps, and removing the others. A step is removed manifest first: it stops being
  * durable before it stops being complete, so whatever kills a removal in the middle, no reader finds half a step. What
- * is left behind then is a step that nobody finished, like any other.
+ * is left behind then is a step that nobody finished, like any other, in whichever of the job's stores.
  */
 #ifndef DCACHE_IO_RETENTION_H
 #define DCACHE_IO_RETENTION_H

@@ -31,11 +31,15 @@ static dcache_status_t encode(struct diag *dg, const struct run_info *given, cha
     make_printable(info.transport_reason);
     make_printable(info.store_url);
     json_t *root =
-        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:s, s:I, s:s}", "format", format_name, "version",
+        json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:s, s:I, s:s}", "format", format_name, "version",
                   RUN_FORMAT_VERSION, "job", info.job, "world_size", (json_int_t)info.world_size, "node_count",
                   (json_int_t)info.node_count, "node", (json_int_t)info.node, "node_name", info.node_name, "pid",
                   (json_int_t)info.pid, "transport", info.transport, "transport_reason", info.transport_reason,
-                  "store_url", info.store_url, "started", (json_int_t)info.started, "run", run);
+                  "started", (json_int_t)info.started, "run", run);
+    if (root != NULL && stripes_encode(root, info.store_url) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     return json_field_print(dg, file_name, root, text, bytes);
 }
 
@@ -62,7 +66,7 @@ static dcache_status_t decode_texts(struct diag *dg, const char *name, const jso
         status =
             json_field_text(dg, name, root, "transport_reason", info->transport_reason, sizeof info->transport_reason);
     if (status == DCACHE_OK)
-        status = json_field_text(dg, name, root, "store_url", info->store_url, sizeof info->store_url);
+        status = stripes_decode(dg, name, root, info->store_url);
     return status;
 }
 

@@ -6,7 +6,7 @@
 #define DCACHE_IO_RUN_INFO_H
 
 #include "io/node_store.h"
-#include "io/object_store.h"
+#include "io/stripes.h"
 
 #include <stdbool.h>
 
@@ -16,12 +16,13 @@ struct run_info {
     uint32_t node_count;
     uint32_t node; /**< this node's index in the job */
     char node_name[128];
-    long pid;                       /**< of the process that holds the store's lock */
-    char transport[16];             /**< "one-sided", "two-sided" or "none" */
-    char transport_reason[256];     /**< why it was chosen */
-    char store_url[OBJECT_URL_MAX]; /**< canonical, without secrets; "" = nothing is drained */
-    int64_t started;                /**< seconds since 1970 */
-    uint64_t run;                   /**< its epoch, by which its claim (io/claim.h) is known; 0 = an older version's */
+    long pid;                         /**< of the process that holds the store's lock */
+    char transport[16];               /**< "one-sided", "two-sided" or "none" */
+    char transport_reason[256];       /**< why it was chosen */
+    char store_url[STRIPES_TEXT_MAX]; /**< canonical, without secrets; several: with spaces between; "" = nothing is
+                                         drained */
+    int64_t started;                  /**< seconds since 1970 */
+    uint64_t run; /**< its epoch, by which its claim (io/claim.h) is known; 0 = an older version's */
 };
 
 /** Characters outside of printable ASCII in the texts are written as '?'. */

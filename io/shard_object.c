@@ -123,12 +123,17 @@ dcache_status_t shard_object_open(struct diag *dg, struct object_store *store, c
                                   const struct codec_key *key, struct shard_object *object)
 {
     memset(object, 0, sizeof *object);
-    object->store = store;
+    object->store = stripes_store(store, place->shard.store);
     object->shard = place->shard;
     manifest_object_key(object->key, place->job, &place->set, &place->shard);
-    dcache_status_t status = store->ops->head(store, dg, object->key, &object->info);
+    if (object->store == NULL)
+        return diag_fail(dg, DCACHE_ERR_OPTION,
+                         "object %s is in a store that is none of those in option store: add the one that the warning "
+                         "about its manifest names",
+                         object->key);
+    dcache_status_t status = object->store->ops->head(object->store, dg, object->key, &object->info);
     if (status == DCACHE_NOT_FOUND)
-        return diag_fail(dg, DCACHE_NOT_FOUND, "object %s is missing", object->key);
+        return diag_fail(dg, DCACHE_NOT_FOUND, "object %s is missing in %.400s", object->key, object->store->url);
     if (status == DCACHE_OK)
         status = check_place(dg, object);
     if (status == DCACHE_OK && place->shard.codec != CODEC_PLAIN)

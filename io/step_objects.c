@@ -13,6 +13,7 @@
 struct listing {
     struct diag *dg;
     size_t prefix_length;
+    uint32_t store; /* the one that is being listed */
     struct step_objects objects;
     size_t room;
     size_t part_room;
@@ -107,16 +108,18 @@ static dcache_status_t visit(void *context, const char *key, uint64_t bytes)
 {
     struct listing *listing = context;
     const char *name = key + listing->prefix_length;
-    struct step_object found = {.bytes = bytes};
+    struct step_object found = {.bytes = bytes, .store = listing->store};
     if (!object_key_valid(key) || strlen(key) <= listing->prefix_length)
         return DCACHE_OK;
-    if (strcmp(name, "manifest.json") == 0)
+    if (strcmp(name, "manifest.json") == 0 && listing->store != STRIPES_HOME)
+        listing->objects.other_home = listing->store;
+    else if (strcmp(name, "manifest.json") == 0)
         listing->objects.manifest = true;
     else if (is_part_name(name))
-        return add_part(listing, key);
+        return listing->store == STRIPES_HOME ? add_part(listing, key) : DCACHE_OK;
     else if (parse_shard_name(name, &listing->objects.set, &found.rank, &found.foreign))
         return add_object(listing, name, &found);
-    found = (struct step_object){.bytes = bytes, .rank = STEP_OBJECT_PACK};
+    found = (struct step_object){.bytes = bytes, .rank = STEP_OBJECT_PACK, .store = listing->store};
     return manifest_is_pack_name(name) ? add_object(listing, name, &found) : DCACHE_OK;
 }
 
@@ -124,7 +127,8 @@ static int compare_names(const void *left, const void *right)
 {
     const struct step_object *a = left;
     const struct step_object *b = right;
-    return strcmp(a->name, b->name);
+    const int order = strcmp(a->name, b->name);
+    return order != 0 ? order : (a->store > b->store) - (a->store < b->store);
 }
 
 dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, const char *job,
@@ -133,7 +137,12 @@ dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, c
     char prefix[OBJECT_KEY_MAX];
     manifest_step_prefix(prefix, job, set->step);
     struct listing listing = {.dg = dg, .prefix_length = strlen(prefix), .objects.set = *set};
-    dcache_status_t status = store->ops->list(store, dg, prefix, visit, &listing);
+    dcache_status_t status = DCACHE_OK;
+    listing.objects.store_count = stripes_count(store);
+    for (; status == DCACHE_OK && listing.store < listing.objects.store_count; listing.store++) {
+        struct object_store *listed = stripes_store(store, listing.store);
+        status = listed->ops->list(listed, dg, prefix, visit, &listing);
+    }
     if (status != DCACHE_OK) {
         step_objects_free(&listing.objects);
         return status;
@@ -153,9 +162,9 @@ void step_objects_free(struct step_objects *objects)
     memset(objects, 0, sizeof *objects);
 }
 
-const struct step_object *step_objects_find(const struct step_objects *objects, const char *name)
+const struct step_object *step_objects_find(const struct step_objects *objects, uint32_t store, const char *name)
 {
-    struct step_object wanted = {.rank = 0};
+    struct step_object wanted = {.store = store};
     if (objects->count == 0 || strlen(name) > MANIFEST_OBJECT_MAX)
         return NULL;
     snprintf(wanted.name, sizeof wanted.name, "%s", name);
@@ -179,8 +188,10 @@ bool step_objects_may_have(const struct step_objects *objects, uint32_t rank)
     char name[MANIFEST_OBJECT_MAX + 1];
     for (uint32_t i = 0; i < OWN_NAMES; i++) {
         own_name(&objects->set, rank, i, name);
-        if (step_objects_find(objects, name) != NULL)
-            return true;
+        for (uint32_t store = 0; store < objects->store_count; store++) {
+            if (step_objects_find(objects, store, name) != NULL)
+                return true;
+        }
     }
     return pack_may_have(objects, rank);
 }
@@ -231,7 +242,7 @@ static bool find_unused(struct unused *unused, const struct manifest *manifest)
     for (size_t i = 0; i < manifest->shard_count; i++) {
         char name[MANIFEST_OBJECT_MAX + 1];
         manifest_object_name(&manifest->set, &manifest->shards[i], name);
-        const struct step_object *object = step_objects_find(objects, name);
+        const struct step_object *object = step_objects_find(objects, manifest->shards[i].store, name);
         if (object != NULL)
             used[object - objects->list] = true;
     }
@@ -253,8 +264,9 @@ static dcache_status_t remove_one(void *context, const struct workers_turn *turn
     char key[OBJECT_KEY_MAX + MANIFEST_OBJECT_MAX + 1];
     if (index >= objects->count)
         return unused->store->ops->remove(unused->store, turn->dg, objects->parts[index - objects->count]);
+    struct object_store *store = stripes_store(unused->store, objects->list[index].store);
     snprintf(key, sizeof key, "%s%s", unused->prefix, objects->list[index].name);
-    return unused->store->ops->remove(unused->store, turn->dg, key);
+    return store->ops->remove(store, turn->dg, key);
 }
 
 void step_objects_remove_unused(struct diag *dg, struct object_store *store, const struct step_objects *objects,
@@ -277,7 +289,7 @@ static bool is_there(const struct step_objects *objects, const struct manifest_s
 {
     char name[MANIFEST_OBJECT_MAX + 1];
     manifest_object_name(&objects->set, shard, name);
-    const struct step_object *object = step_objects_find(objects, name);
+    const struct step_object *object = step_objects_find(objects, shard->store, name);
     uint64_t stored = manifest_stored_bytes(shard);
     if (object == NULL)
         return false;
@@ -310,6 +322,14 @@ static dcache_status_t add_claims(struct diag *dg, const struct step_objects *ob
     for (size_t i = 0; i < manifest->shard_count; i++) {
         const struct manifest_shard *shard = &manifest->shards[i];
         void *list = claims->list;
+        if (shard->store == STRIPES_UNKNOWN) {
+            diag_log(dg, DIAG_WARNING,
+                     "%s lists shard %" PRIu32
+                     " in %.400s, which is none of the stores here: it counts as missing, and "
+                     "stays there",
+                     objects->parts[part], shard->rank, manifest->unknown);
+            continue;
+        }
         if (!is_there(objects, shard)) {
             diag_log(dg, DIAG_WARNING,
                      "%s lists shard %" PRIu32 ", but it is not there in that size: it counts as missing",
@@ -353,6 +373,8 @@ static dcache_status_t use_part(struct diag *dg, struct object_store *store, con
     struct manifest part = {.shards = NULL};
     const char *key = objects->parts[index];
     dcache_status_t status = read_part(dg, store, key, wanted->job, wanted->set.step, &part);
+    if (status == DCACHE_OK)
+        status = manifest_resolve(dg, store, &part);
     if (status == DCACHE_NOT_FOUND)
         return DCACHE_OK;
     if (status != DCACHE_OK)
@@ -396,6 +418,8 @@ dcache_status_t step_objects_unite(struct diag *dg, struct object_store *store, 
             qsort(claims.list, claims.count, sizeof *claims.list, compare_claims);
         status = merge_claims(dg, objects, &claims, &result);
     }
+    if (status == DCACHE_OK)
+        status = manifest_name_stores(dg, store, &result);
     free(claims.list);
     if (status != DCACHE_OK) {
         manifest_free(&result);

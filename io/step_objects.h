@@ -15,8 +15,9 @@
 struct step_object {
     char name[MANIFEST_OBJECT_MAX + 1]; /**< below the step's prefix */
     uint64_t bytes;
-    uint32_t rank; /**< whose shard it is; STEP_OBJECT_PACK: several ranks' */
-    bool foreign;  /**< another set's, as its name says */
+    uint32_t rank;  /**< whose shard it is; STEP_OBJECT_PACK: several ranks' */
+    bool foreign;   /**< another set's, as its name says */
+    uint32_t store; /**< which of the stores it is in */
 };
 
 /** One step as listed. Owned by the caller; step_objects_free(). */
@@ -27,6 +28,8 @@ struct step_objects {
     struct step_object *list; /**< ascending names */
     size_t pack_count;        /**< so many of them are packs */
     size_t foreign_count;     /**< and so many another set's shards */
+    uint32_t store_count;
+    uint32_t other_home; /**< a store that has a manifest of this step though it is not the home; 0: none */
     size_t part_count;
     char **parts; /**< keys */
 };
@@ -35,8 +38,8 @@ dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, c
                                   const struct shard_set *set, struct step_objects *objects) DCACHE_MUST_CHECK;
 void step_objects_free(struct step_objects *objects);
 
-/** The object of that name, or NULL. */
-const struct step_object *step_objects_find(const struct step_objects *objects, const char *name);
+/** The object of that name in that store, or NULL. */
+const struct step_object *step_objects_find(const struct step_objects *objects, uint32_t store, const char *name);
 
 /** False when no object can have the set's shard of `rank`, in whatever form. */
 bool step_objects_may_have(const struct step_objects *objects, uint32_t rank);

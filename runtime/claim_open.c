@@ -27,7 +27,10 @@ static int64_t has_ended(dcache_t *dc, const struct claim *there)
 static dcache_status_t take(dcache_t *dc, uint64_t ended, int64_t *held)
 {
     struct diag quiet = dc->diag, *dg = &quiet; /* a test's n-th time is not one of these */
-    dcache_status_t status = claim_take(dg, dc->objects_quick, dc->job, &dc->guard.me, ended);
+    dcache_status_t status = stripes_check_home(&dc->diag, dc->objects_quick, dc->job);
+    if (status != DCACHE_OK)
+        return status;
+    status = claim_take(dg, dc->objects_quick, dc->job, &dc->guard.me, ended);
     *held = status == DCACHE_OK;
     memcpy(dc->diag.text, quiet.text, sizeof dc->diag.text);
     if (status == DCACHE_ERR_BUSY || status == DCACHE_ERR_NO_MEMORY || status == DCACHE_ERR_FORMAT)

@@ -5,7 +5,7 @@
 #ifndef DCACHE_RUNTIME_CONTEXT_H
 #define DCACHE_RUNTIME_CONTEXT_H
 
-#include "io/object_store.h"
+#include "io/stripes.h"
 #include "mpi/replicate.h"
 #include "runtime/claim_keeper.h"
 #include "runtime/copy_threads.h"
@@ -75,10 +75,10 @@ struct dcache {
     struct node_store store; /**< the main one: runtime/tiers.h */
     struct node_store ssd;   /**< the second one, with tier = both; else not open */
     struct replicator replicator;
-    struct object_store *objects; /**< NULL when there is none */
+    struct object_store *objects; /**< NULL when there is none; of several (io/stripes.h) the first */
     struct object_store
         *objects_quick; /**< rank 0: the same, but not waited for long; for questions that can do without */
-    char store_url[OBJECT_URL_MAX];
+    char store_url[STRIPES_TEXT_MAX];  /**< of all of its stores */
     bool guarded;                      /**< this run needs a claim to store anything (runtime/claim_open.c) */
     struct claim_guard guard;          /**< what this rank's drain shows; copied by the drain thread */
     struct claim_keeper *claim_keeper; /**< rank 0 */

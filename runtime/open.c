@@ -29,11 +29,10 @@
 /* What rank 0 finds out and tells the others, so that options and credentials need be in one place only. Plain data. */
 struct boot {
     struct options options;
-    struct object_credentials credentials;
-    char store_url[OBJECT_URL_MAX];
     bool has_key;
     unsigned char key[CODEC_KEY_BYTES];
     uint64_t epoch;
+    struct stripes_places stores; /* last: those that there are not are not sent */
 };
 
 void context_enter(dcache_t *dc)
@@ -82,8 +81,7 @@ static dcache_status_t load_boot(struct diag *dg, const char *config_file, struc
     if (status != DCACHE_OK)
         return status;
     if (strcmp(boot->options.store, "none") != 0) {
-        status = object_store_resolve_as(dg, boot->options.store, (enum object_auth)boot->options.store_auth,
-                                         boot->store_url, &boot->credentials);
+        status = stripes_resolve(dg, boot->options.store, (enum object_auth)boot->options.store_auth, &boot->stores);
         if (status == DCACHE_OK)
             status = load_key(dg, boot);
         if (status != DCACHE_OK)
@@ -92,6 +90,21 @@ static dcache_status_t load_boot(struct diag *dg, const char *config_file, struc
     if (getrandom(&boot->epoch, sizeof boot->epoch, 0) != (ssize_t)sizeof boot->epoch)
         return diag_fail(dg, DCACHE_ERR_INTERNAL, "the system has no random numbers for the epoch");
     return DCACHE_OK;
+}
+
+/* Both in one go would be 100 KiB to each rank, nearly all of it zeros. */
+static dcache_status_t broadcast_boot(dcache_t *dc, struct boot *boot)
+{
+    const size_t head = offsetof(struct boot, stores.list);
+    dcache_status_t status =
+        agree(&dc->world, &dc->diag, NULL,
+              world_check(&dc->diag, MPI_Bcast(boot, (int)head, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
+    if (status != DCACHE_OK || boot->stores.count == 0)
+        return status;
+    const size_t bytes = boot->stores.count * sizeof boot->stores.list[0];
+    return agree(
+        &dc->world, &dc->diag, NULL,
+        world_check(&dc->diag, MPI_Bcast(boot->stores.list, (int)bytes, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
 }
 
 static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct boot *boot)
@@ -103,15 +116,13 @@ static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct 
         status = load_boot(&dc->diag, config_file, boot);
     status = agree(&dc->world, &dc->diag, NULL, status);
     if (status == DCACHE_OK)
-        status =
-            agree(&dc->world, &dc->diag, NULL,
-                  world_check(&dc->diag, MPI_Bcast(boot, (int)sizeof *boot, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
+        status = broadcast_boot(dc, boot);
     if (status != DCACHE_OK)
         return status;
     dc->options = boot->options;
     dc->epoch = boot->epoch;
     dc->slots = (uint32_t)boot->options.slots;
-    memcpy(dc->store_url, boot->store_url, sizeof dc->store_url);
+    stripes_text(&boot->stores, dc->store_url);
     options_job_name(&dc->options, dc->job);
     diag_init(&dc->diag, dc->job, dc->world.rank, (enum diag_level)dc->options.log);
     return DCACHE_OK;
@@ -229,36 +240,49 @@ static void look_at_slots(dcache_t *dc)
     free(entries);
 }
 
-/* A directory that is not the same on all hosts could never get a complete step: rank 0 leaves a mark, all look for it.
- */
-static dcache_status_t check_shared(dcache_t *dc)
+/* Rank 0 leaves a mark in a store, all look for it. Collective. `missing` is agreed. */
+static dcache_status_t look_for_mark(dcache_t *dc, struct object_store *store, int64_t *missing)
 {
     char key[OBJECT_KEY_MAX];
     struct object_info info;
     struct diag quiet = dc->diag;
+    dcache_status_t status = DCACHE_OK;
+
+    *missing = 0;
+    snprintf(key, sizeof key, "%s/shared-%016llx", dc->job, (unsigned long long)dc->epoch);
+    if (dc->world.rank == 0)
+        status = object_store_put_bytes(store, &dc->diag, key, "", 0, OBJECT_REPLACE);
+    status = agree(&dc->world, &dc->diag, NULL, status);
+    if (status == DCACHE_OK) {
+        *missing = store->ops->head(store, &quiet, key, &info) != DCACHE_OK;
+        status = agree_values(&dc->world, &dc->diag, NULL, DCACHE_OK, missing, 1);
+    }
+    if (dc->world.rank == 0 && store->ops->remove(store, &quiet, key) != DCACHE_OK)
+        diag_log(&dc->diag, DIAG_DEBUG, "%s", quiet.text);
+    return status;
+}
+
+/* A directory that is not the same on all hosts could never get a complete step. */
+static dcache_status_t check_shared(dcache_t *dc)
+{
     int64_t missing = 0;
+    uint32_t number = 0;
+    dcache_status_t status = DCACHE_OK;
     bool suspect = dc->world.host_count > 1 && strncmp(dc->store_url, "file:", 5) == 0;
 
     if (!suspect)
         return DCACHE_OK;
-    snprintf(key, sizeof key, "%s/shared-%016llx", dc->job, (unsigned long long)dc->epoch);
-    dcache_status_t status = DCACHE_OK;
-    if (dc->world.rank == 0)
-        status = object_store_put_bytes(dc->objects, &dc->diag, key, "", 0, OBJECT_REPLACE);
-    status = agree(&dc->world, &dc->diag, NULL, status);
-    if (status == DCACHE_OK) {
-        missing = dc->objects->ops->head(dc->objects, &quiet, key, &info) != DCACHE_OK;
-        status = agree_values(&dc->world, &dc->diag, NULL, DCACHE_OK, &missing, 1);
+    for (uint32_t i = 0; status == DCACHE_OK && missing == 0 && i < stripes_count(dc->objects); i++) {
+        number = i;
+        status = look_for_mark(dc, stripes_store(dc->objects, i), &missing);
     }
-    if (dc->world.rank == 0 && dc->objects->ops->remove(dc->objects, &quiet, key) != DCACHE_OK)
-        diag_log(&dc->diag, DIAG_DEBUG, "%s", quiet.text);
     if (status != DCACHE_OK || !missing)
         return status;
     if (dc->world.rank == 0)
         diag_log(&dc->diag, DIAG_WARNING,
                  "%s is not the same directory on all hosts: nothing is drained; set store to a shared directory, to "
                  "Azure Blob, or to none",
-                 dc->store_url);
+                 stripes_url(dc->objects, number));
     object_store_close(dc->objects);
     object_store_close(dc->objects_quick);
     dc->objects = dc->objects_quick = NULL;
@@ -278,9 +302,9 @@ static dcache_status_t open_objects(dcache_t *dc, const struct boot *boot)
     quick.timeout_s = policy.timeout_s < QUICK_TIMEOUT_S ? policy.timeout_s : QUICK_TIMEOUT_S;
     dcache_status_t status = boot->has_key ? codec_key_make(&dc->diag, boot->key, &dc->key) : DCACHE_OK;
     if (status == DCACHE_OK)
-        status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &policy, &dc->objects);
+        status = stripes_open(&dc->diag, &boot->stores, &policy, &dc->objects);
     if (status == DCACHE_OK && dc->world.rank == 0)
-        status = object_store_open(&dc->diag, dc->store_url, &boot->credentials, &quick, &dc->objects_quick);
+        status = stripes_open(&dc->diag, &boot->stores, &quick, &dc->objects_quick);
     status = agree(&dc->world, &dc->diag, NULL, status);
     if (status == DCACHE_OK)
         status = check_shared(dc);

@@ -135,7 +135,11 @@ const struct option options_table[] = {
      .offset = FIELD(store),
      .help =
          "Object store that makes steps durable: file://DIRECTORY, https://ACCOUNT.blob.core.windows.net/CONTAINER, "
-         "azure://CONTAINER, or none. Credentials come from the AZURE_STORAGE_* variables, never from here."},
+         "azure://CONTAINER, or none. Credentials come from the AZURE_STORAGE_* variables, never from here. Several, "
+         "with "
+         "spaces between, at most 16: shards are spread over all of them; the first, which has to stay the first, has "
+         "all "
+         "the rest (docs/operations.md, Several accounts)."},
     {.key = "drain_every",
      .type = OPTION_INTEGER,
      .preset = "1",
@@ -238,9 +242,10 @@ const struct option options_table[] = {
      .minimum = 1,
      .maximum = 64,
      .offset = FIELD(store_connections),
-     .help = "How many blocks of shards are on their way to the object store, or back, at the same time: so many "
-             "connections each drain rank has. Each takes 2 MiB of memory, and a block of 8 MiB more where shards are "
-             "compressed, encrypted or put together."},
+     .help =
+         "How many blocks of shards are on their way to the object store, or back, at the same time: so many "
+         "connections each drain rank has, over all of its stores. Each takes 2 MiB of memory, and a block of 8 MiB "
+         "more where shards are compressed, encrypted or put together."},
     {.key = "pack_below",
      .type = OPTION_SIZE,
      .preset = "1MiB",

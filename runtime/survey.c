@@ -210,6 +210,8 @@ static void add_manifest(dcache_t *dc, struct survey *survey, struct object_stor
         }
         return;
     }
+    if (manifest_check_stores(&quiet, &manifest) != DCACHE_OK) /* other copies of these shards may do */
+        diag_log(&dc->diag, DIAG_WARNING, "%s", quiet.text);
     struct candidate *candidate = find_candidate(survey, &manifest.set);
     if (candidate == NULL)
         candidate = add_candidate(dc, survey, &manifest.set);

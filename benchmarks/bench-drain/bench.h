@@ -23,6 +23,7 @@ struct bench_options {
     bool rclone;         /* send by rclone, too */
     unsigned latency_ms; /* of the sink's answers */
     uint64_t pack_below; /* as the library's option */
+    uint32_t stripes;    /* so many stores the drain is spread over: prefixes of the one */
     const char *url;     /* of the store; NULL: the sink in here */
     const char *serve;   /* ADDRESS:PORT: be the sink there and nothing else; or NULL */
     const char *tier;    /* where the shards are made */

@@ -18,7 +18,8 @@ static const char *const way_texts[WAYS] = {"libcurl, one multi loop", "libcurl,
 
 static const char usage[] =
     "usage: bench-drain [--bytes N] [--shards N] [--rounds N] [--connections N] [--block N] [--check] [--url URL]\n"
-    "                   [--tier DIRECTORY] [--tls] [--latency MS] [--pack-below N] [--no-rclone] [--json]\n"
+    "                   [--tier DIRECTORY] [--tls] [--latency MS] [--pack-below N] [--stripes N] [--no-rclone]\n"
+    "                   [--json]\n"
     "       bench-drain --serve ADDRESS:PORT [--check] [--latency MS]\n"
     "Drains shards of a node store to an object store, beside a bare libcurl loop that sends the same bytes.\n"
     "  --bytes N        bytes of each shard (256 MiB); K, M and G are allowed behind a number\n"
@@ -28,6 +29,7 @@ static const char usage[] =
     "  --tls            the sink speaks TLS, with a certificate made for the run\n"
     "  --latency MS     the sink answers so much later (0), as a service that is far away\n"
     "  --pack-below N   shards of fewer bytes are drained in packs (1M); 0: never\n"
+    "  --stripes N      spread the drain over so many stores (1), prefixes of the same one; the others send to one\n"
     "  --no-rclone      do not send by rclone as well, where it is installed\n"
     "  --url URL        an object store (credentials as the library finds them) instead of the sink in here, which\n"
     "                   takes all and keeps nothing; default: $TEST_AZURE_URL, if it is set\n"
@@ -80,6 +82,10 @@ static bool take_option(int letter, const char *value, struct bench_options *opt
         return good;
     case 'p':
         return read_number(value, 0, 1ull << 30, &options->pack_below);
+    case 'P':
+        good = read_number(value, 1, STRIPES_MAX, &number);
+        options->stripes = (uint32_t)number;
+        return good;
     case 'k':
         return read_number(value, 4096, 1u << 30, &options->block_bytes);
     case 'u':
@@ -97,21 +103,30 @@ static bool take_option(int letter, const char *value, struct bench_options *opt
 /* 0: go on; else the exit status + 1. */
 static int read_options(int argc, char **argv, struct bench_options *options)
 {
-    static const struct option known[] = {
-        {"bytes", required_argument, NULL, 'b'},   {"shards", required_argument, NULL, 's'},
-        {"rounds", required_argument, NULL, 'r'},  {"connections", required_argument, NULL, 'c'},
-        {"block", required_argument, NULL, 'k'},   {"url", required_argument, NULL, 'u'},
-        {"tier", required_argument, NULL, 't'},    {"serve", required_argument, NULL, 'S'},
-        {"latency", required_argument, NULL, 'l'}, {"pack-below", required_argument, NULL, 'p'},
-        {"check", no_argument, NULL, 'C'},         {"tls", no_argument, NULL, 'T'},
-        {"no-rclone", no_argument, NULL, 'R'},     {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"bytes", required_argument, NULL, 'b'},
+                                          {"shards", required_argument, NULL, 's'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"connections", required_argument, NULL, 'c'},
+                                          {"block", required_argument, NULL, 'k'},
+                                          {"url", required_argument, NULL, 'u'},
+                                          {"tier", required_argument, NULL, 't'},
+                                          {"serve", required_argument, NULL, 'S'},
+                                          {"latency", required_argument, NULL, 'l'},
+                                          {"pack-below", required_argument, NULL, 'p'},
+                                          {"stripes", required_argument, NULL, 'P'},
+                                          {"check", no_argument, NULL, 'C'},
+                                          {"tls", no_argument, NULL, 'T'},
+                                          {"no-rclone", no_argument, NULL, 'R'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     *options = (struct bench_options){.bytes = 256u << 20,
                                       .shards = 4,
                                       .rounds = 5,
                                       .connections = OBJECT_CONNECTIONS,
                                       .block_bytes = 8u << 20,
                                       .pack_below = 1u << 20,
+                                      .stripes = 1,
                                       .rclone = true,
                                       .url = getenv("TEST_AZURE_URL"),
                                       .tier = "/dev/shm"};
@@ -155,11 +170,32 @@ static double cpu_s(void)
     return cpu_of_whom(RUSAGE_SELF) + cpu_of_whom(RUSAGE_CHILDREN);
 }
 
+static dcache_status_t open_stripes(struct diag *dg, const struct bench_options *options,
+                                    const struct bench_target *target, const char *prefix, struct object_store **store)
+{
+    const struct object_policy policy = {.block_bytes = options->block_bytes, .connections = options->connections};
+    struct stripes_places *places = calloc(1, sizeof *places);
+    dcache_status_t status = DCACHE_OK;
+    if (places == NULL)
+        return diag_fail(dg, DCACHE_ERR_NO_MEMORY, "out of memory");
+    for (; status == DCACHE_OK && places->count < options->stripes; places->count++) {
+        struct stripes_place *place = &places->list[places->count];
+        int length = snprintf(place->url, sizeof place->url, "%s/%s-%u", target->url, prefix, places->count);
+        place->credentials = target->credentials;
+        if (length < 0 || (size_t)length >= sizeof place->url)
+            status = diag_fail(dg, DCACHE_ERR_OPTION, "the URL is too long");
+    }
+    if (status == DCACHE_OK)
+        status = stripes_open(dg, places, &policy, store);
+    explicit_bzero(places, sizeof *places);
+    free(places);
+    return status;
+}
+
 /* Each round drains to a prefix of its own, so that nothing is there yet. */
 static dcache_status_t drain(struct diag *dg, const struct bench_options *options, const struct bench_target *target,
                              const struct bench_shards *shards, const char *prefix)
 {
-    const struct object_policy policy = {.block_bytes = options->block_bytes, .connections = options->connections};
     const struct codec_settings plain = {.threads = 1, .pack_below = options->pack_below};
     const struct drain_request request = {.job = "bench-drain",
                                           .set = shards->set,
@@ -170,12 +206,8 @@ static dcache_status_t drain(struct diag *dg, const struct bench_options *option
                                           .codec = &plain};
     struct drain_control control = {.cancel = false};
     struct object_store *store = NULL;
-    char url[OBJECT_URL_MAX];
     bool durable = false;
-    int length = snprintf(url, sizeof url, "%s/%s", target->url, prefix);
-    if (length < 0 || (size_t)length >= sizeof url)
-        return diag_fail(dg, DCACHE_ERR_OPTION, "the URL is too long");
-    dcache_status_t status = object_store_open(dg, url, &target->credentials, &policy, &store);
+    dcache_status_t status = open_stripes(dg, options, target, prefix, &store);
     if (status == DCACHE_OK)
         status = drain_step(dg, store, &request, &control, &durable);
     if (status == DCACHE_OK && !durable)
@@ -342,12 +374,13 @@ static void add_way(json_t *root, const struct bench_options *options, const str
 static int show_json(const struct bench_options *options, const struct bench_shards *shards,
                      const struct bench_target *target, const struct bench_result results[WAYS])
 {
-    json_t *root = json_pack("{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:i, s:I}", "format",
+    json_t *root = json_pack("{s:s, s:i, s:s, s:i, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:i, s:I, s:I}", "format",
                              "bench-drain", "version", 1, "dcache", DCACHE_VERSION, "shards", (int)options->shards,
                              "bytes", (json_int_t)shards->bytes, "block_bytes", (json_int_t)options->block_bytes,
                              "connections", (int)options->connections, "rounds", (int)options->rounds, "store",
                              options->url == NULL ? "sink" : target->url, "check", options->check, "tls", options->tls,
-                             "latency_ms", (int)options->latency_ms, "pack_below", (json_int_t)options->pack_below);
+                             "latency_ms", (int)options->latency_ms, "pack_below", (json_int_t)options->pack_below,
+                             "stripes", (json_int_t)options->stripes);
     for (unsigned way = 0; way < ways_of(options); way++)
         add_way(root, options, shards, results, (enum way)way);
     int status = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));

@@ -56,13 +56,12 @@ static int set_text(struct cli *cli, const char *option, const char *argument, c
 /* A bad URL from the user is wrong usage, and not an object store that cannot be asked. */
 static int check_store(struct cli *cli)
 {
-    struct object_credentials credentials;
-    char canonical[OBJECT_URL_MAX];
+    struct stripes_places places;
     if (!cli->store_given || cli->no_store || strcmp(cli->options.store, "none") == 0)
         return CLI_OK;
-    dcache_status_t status = object_store_resolve_as(
-        &cli->dg, cli->options.store, (enum object_auth)cli->options.store_auth, canonical, &credentials);
-    explicit_bzero(&credentials, sizeof credentials);
+    dcache_status_t status =
+        stripes_resolve(&cli->dg, cli->options.store, (enum object_auth)cli->options.store_auth, &places);
+    explicit_bzero(&places, sizeof places);
     return status == DCACHE_OK ? CLI_OK : cli_failed(cli, status);
 }
 
@@ -187,27 +186,40 @@ static bool is_missing_directory(const char *url)
            errno == ENOENT;
 }
 
-dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[OBJECT_URL_MAX],
+/* Without the first one there is nothing to ask for; the others are needed with it, and opening makes them. */
+static dcache_status_t open_places(struct cli *cli, const struct stripes_places *places,
+                                   const struct object_policy *policy, struct object_store **store)
+{
+    if (!cli->may_create && is_missing_directory(places->list[0].url))
+        return DCACHE_OK;
+    for (uint32_t i = 1; !cli->may_create && i < places->count; i++) {
+        if (is_missing_directory(places->list[i].url))
+            return diag_fail(&cli->dg, DCACHE_ERR_STORE,
+                             "store %.400s is not there: mount it; `dcache store create` makes a new one",
+                             places->list[i].url);
+    }
+    return stripes_open(&cli->dg, places, policy, store);
+}
+
+dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[STRIPES_TEXT_MAX],
                                struct object_store **store)
 {
-    struct object_credentials credentials;
+    struct stripes_places places;
     const struct object_policy policy = {.timeout_s = cli->options.store_timeout,
                                          .stall_s = cli->options.store_stall,
                                          .connections = (unsigned)cli->options.store_connections};
-    char resolved[OBJECT_URL_MAX];
-    memset(&credentials, 0, sizeof credentials);
     if (canonical != NULL)
         canonical[0] = '\0';
     *store = NULL;
     if (cli->no_store || *url == '\0' || strcmp(url, "none") == 0)
         return DCACHE_OK;
     const enum object_auth auth = (enum object_auth)cli->options.store_auth;
-    dcache_status_t status = object_store_resolve_as(&cli->dg, url, auth, resolved, &credentials);
-    if (status == DCACHE_OK && (cli->may_create || !is_missing_directory(resolved)))
-        status = object_store_open(&cli->dg, resolved, &credentials, &policy, store);
-    explicit_bzero(&credentials, sizeof credentials);
+    dcache_status_t status = stripes_resolve(&cli->dg, url, auth, &places);
     if (status == DCACHE_OK && canonical != NULL)
-        memcpy(canonical, resolved, OBJECT_URL_MAX);
+        stripes_text(&places, canonical);
+    if (status == DCACHE_OK)
+        status = open_places(cli, &places, &policy, store);
+    explicit_bzero(&places, sizeof places);
     return status;
 }
 

@@ -5,7 +5,7 @@
 #ifndef DCACHE_RUNTIME_CLI_CLI_H
 #define DCACHE_RUNTIME_CLI_CLI_H
 
-#include "io/object_store.h"
+#include "io/stripes.h"
 #include "runtime/options.h"
 
 #include <jansson.h>
@@ -90,11 +90,11 @@ int cli_finish(struct cli *cli, int exit_code);
 bool cli_parse_step(const char *text, uint64_t *step);
 
 /**
- * Open the object store at `url`. DCACHE_OK with *store NULL when there is none to ask: --no-store, "none", "", or a
- * directory that does not exist and need not be made.
- * `canonical` may be NULL.
+ * Open the object store at `url`, or the stores at several (io/stripes.h). DCACHE_OK with *store NULL when there is
+ * none to ask: --no-store, "none", "", or a directory that does not exist and need not be made. `canonical` may be
+ * NULL.
  */
-dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[OBJECT_URL_MAX],
+dcache_status_t cli_store_open(struct cli *cli, const char *url, char canonical[STRIPES_TEXT_MAX],
                                struct object_store **store) DCACHE_MUST_CHECK;
 
 /** The key that the options name, loaded when it is first asked for; *key is NULL when they name none. */

@@ -82,23 +82,18 @@ static dcache_status_t try_objects(struct cli *cli, struct object_store *store, 
     return removed;
 }
 
-static void check_objects(struct cli *cli, struct doctor *doctor)
+/* One of the stores. `several`: say for which one the credentials are. */
+static void check_store(struct cli *cli, struct doctor *doctor, const char *url, bool several)
 {
-    const char *url = cli->options.store, *doing = "opening";
-    char canonical[OBJECT_URL_MAX] = "", credentials[1024] = "";
+    const char *doing = "opening";
+    char canonical[STRIPES_TEXT_MAX] = "", credentials[1024] = "";
     struct object_store *store = NULL;
 
-    if (cli->no_store)
-        return;
-    if (strcmp(url, "none") == 0) {
-        findings_add(&doctor->findings, FINDING_WARNING, "object store", "set the option store",
-                     "none: no step survives the loss of the cluster");
-        return;
-    }
     if (object_store_explain_auth(&cli->dg, url, (enum object_auth)cli->options.store_auth, credentials,
                                   sizeof credentials) == DCACHE_OK &&
         credentials[0] != '\0')
-        findings_add(&doctor->findings, FINDING_OK, "credentials", NULL, "%s", credentials);
+        findings_add(&doctor->findings, FINDING_OK, "credentials", NULL, "%s%s%s", several ? url : "",
+                     several ? ": " : "", credentials);
     dcache_status_t status = cli_store_open(cli, url, canonical, &store);
     bool remote = strncmp(canonical, "http", 4) == 0;
     if (remote)
@@ -117,6 +112,28 @@ static void check_objects(struct cli *cli, struct doctor *doctor)
     else
         findings_add(&doctor->findings, FINDING_PROBLEM, "object store", NULL, "%s: %s failed: %s",
                      canonical[0] != '\0' ? canonical : "the option store", doing, cli->dg.text);
+}
+
+static void check_objects(struct cli *cli, struct doctor *doctor)
+{
+    struct stripes_places places;
+    const char *url = cli->options.store;
+
+    if (cli->no_store)
+        return;
+    if (strcmp(url, "none") == 0) {
+        findings_add(&doctor->findings, FINDING_WARNING, "object store", "set the option store",
+                     "none: no step survives the loss of the cluster");
+        return;
+    }
+    dcache_status_t status = stripes_resolve(&cli->dg, url, (enum object_auth)cli->options.store_auth, &places);
+    if (status != DCACHE_OK) { /* one of them: this one's check says which, and what it lacks */
+        check_store(cli, doctor, url, false);
+        return;
+    }
+    for (uint32_t i = 0; i < places.count; i++)
+        check_store(cli, doctor, places.list[i].url, places.count > 1);
+    explicit_bzero(&places, sizeof places);
 }
 
 /* The tool runs where there is no MPI: a program beside it takes this process over. What the command line says becomes

@@ -11,7 +11,7 @@
 struct removing {
     struct cli *cli;
     char job[64];
-    char url[OBJECT_URL_MAX];
+    char url[STRIPES_TEXT_MAX];
     struct object_store *store;
     struct retention_list durable;
     json_t *document; /* array; NULL: for people */

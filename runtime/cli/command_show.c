@@ -39,6 +39,29 @@ static dcache_status_t open_any(struct overview *overview, const struct overview
 
 /* --- For people ----------------------------------------------------------------------------------------------------*/
 
+/* Which store a shard is in. */
+static const char *store_of(const struct overview *overview, const struct overview_step *step,
+                            const struct manifest_shard *stored)
+{
+    return stored->store == STRIPES_UNKNOWN ? step->manifest.unknown : stripes_url(overview->remote, stored->store);
+}
+
+static void stored_cell(struct table *table, const struct overview *overview, const struct overview_step *step,
+                        const struct manifest_shard *stored)
+{
+    if (stored == NULL) {
+        table_cell(table, "%s", overview->remote == NULL || overview->remote_failed ? "?" : "no");
+        return;
+    }
+    const bool is_home = stored->store == STRIPES_HOME;
+    const char *in = is_home ? "" : " in ";
+    const char *store = is_home ? "" : store_of(overview, step, stored);
+    if (manifest_in_pack(stored))
+        table_cell(table, "%s at %" PRIu64 "%s%s", stored->object, stored->offset, in, store);
+    else
+        table_cell(table, "yes%s%s", in, store);
+}
+
 static void shard_row(struct table *table, const struct overview *overview, const struct overview_step *step,
                       uint32_t rank, const struct overview_copy *copy)
 {
@@ -57,13 +80,7 @@ static void shard_row(struct table *table, const struct overview *overview, cons
         table_cell(table, "-");
         table_cell(table, "%s", stored != NULL ? text_size(stored->bytes, size) : "-");
     }
-    if (stored != NULL && manifest_in_pack(stored))
-        table_cell(table, "%s at %" PRIu64, stored->object, stored->offset);
-    else
-        table_cell(table, "%s",
-                   stored != NULL                                        ? "yes"
-                   : overview->remote == NULL || overview->remote_failed ? "?"
-                                                                         : "no");
+    stored_cell(table, overview, step, stored);
 }
 
 /* Copies and, where there are none, the ranks of the manifest; both ascend. Ranks in neither are left to the line that
@@ -167,7 +184,7 @@ static json_t *copies_json(const struct overview *overview, const struct overvie
     return list;
 }
 
-static json_t *stored_json(const struct overview_step *step)
+static json_t *stored_json(const struct overview *overview, const struct overview_step *step)
 {
     json_t *list = json_array();
     char crc[17];
@@ -176,11 +193,11 @@ static json_t *stored_json(const struct overview_step *step)
         const struct manifest_shard *shard = &step->manifest.shards[i];
         snprintf(crc, sizeof crc, "%016" PRIx64, shard->crc);
         manifest_object_name(&step->set, shard, name);
-        json_array_append_new(list, json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "rank", (json_int_t)shard->rank,
-                                              "bytes", (json_int_t)shard->bytes, "crc64", crc, "object", name, "offset",
-                                              (json_int_t)shard->offset, "stored_bytes",
-                                              (json_int_t)manifest_stored_bytes(shard), "codec",
-                                              codec_name((enum codec)shard->codec)));
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:s}", "rank", (json_int_t)shard->rank, "bytes",
+                            (json_int_t)shard->bytes, "crc64", crc, "object", name, "offset", (json_int_t)shard->offset,
+                            "stored_bytes", (json_int_t)manifest_stored_bytes(shard), "codec",
+                            codec_name((enum codec)shard->codec), "store", store_of(overview, step, shard)));
     }
     return list;
 }
@@ -219,7 +236,7 @@ static json_t *show_json(const struct overview *overview, const struct overview_
     return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "job", overview->job, "step",
                      (json_int_t)step->set.step, "sequence", (json_int_t)step->set.sequence, "epoch", epoch, "level",
                      level, "ranks", (json_int_t)step->set.world_size, "bytes", (json_int_t)step->bytes, "copies",
-                     copies_json(overview, step), "stored", stored_json(step), "regions",
+                     copies_json(overview, step), "stored", stored_json(overview, step), "regions",
                      header != NULL ? regions_json(header) : json_null());
 }
 

@@ -5,7 +5,7 @@
 
 int command_store(struct cli *cli)
 {
-    char url[OBJECT_URL_MAX];
+    char url[STRIPES_TEXT_MAX];
     struct object_store *store = NULL;
     if (cli->argument_count != 1 || strcmp(cli->arguments[0], "create") != 0)
         return cli_misused(cli, "store takes one argument: create");
@@ -14,8 +14,10 @@ int command_store(struct cli *cli)
     dcache_status_t status = cli_store_open(cli, cli->options.store, url, &store);
     if (status == DCACHE_OK && store == NULL)
         return cli_misused(cli, "there is no object store to create: the option store is \"%s\"", cli->options.store);
-    if (status == DCACHE_OK)
-        status = store->ops->create(store, &cli->dg);
+    for (uint32_t i = 0; status == DCACHE_OK && i < stripes_count(store); i++) {
+        struct object_store *made = stripes_store(store, i);
+        status = made->ops->create(made, &cli->dg);
+    }
     object_store_close(store);
     if (status != DCACHE_OK)
         return cli_failed(cli, status);

@@ -206,21 +206,26 @@ static dcache_status_t verify_object(struct verify *verify, const struct overvie
     struct diag *dg = &verify->cli->dg;
     char key[OBJECT_KEY_MAX];
     struct image image;
+    char name[OBJECT_URL_MAX + sizeof key + 1];
     manifest_object_key(key, verify->overview->job, &step->set, shard);
+    if (shard->store == STRIPES_HOME)
+        memcpy(name, key, sizeof key);
+    else
+        snprintf(name, sizeof name, "%s/%s", stripes_url(verify->overview->remote, shard->store), key);
     dcache_status_t status = image_open_object(verify->cli, verify->overview->remote, &step->manifest, shard, &image);
     bool bad = status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT;
     verify->objects++;
     if (status == DCACHE_NOT_FOUND) {
-        report_bad(verify, key, &step->set.step, &shard->rank, NULL,
+        report_bad(verify, name, &step->set.step, &shard->rank, NULL,
                    image.bytes == 0 ? "it is missing" : "its header is empty");
     } else if (bad) {
-        report_bad(verify, key, &step->set.step, &shard->rank, NULL, dg->text);
+        report_bad(verify, name, &step->set.step, &shard->rank, NULL, dg->text);
     } else if (status == DCACHE_OK) {
         const char *text = compare_with_manifest(verify, step, shard, &image);
         if (text != NULL)
-            report_bad(verify, key, &step->set.step, &shard->rank, NULL, text);
+            report_bad(verify, name, &step->set.step, &shard->rank, NULL, text);
         else
-            status = verify_body(verify, &image, key);
+            status = verify_body(verify, &image, name);
     }
     image_close(&image);
     return bad || status == DCACHE_NOT_FOUND ? DCACHE_OK : status;

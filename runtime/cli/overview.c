@@ -260,6 +260,8 @@ static dcache_status_t load_manifest(struct overview *overview, uint64_t number)
     struct manifest manifest;
     dcache_status_t status = manifest_load(dg, overview->remote, overview->job, number, &manifest);
     if (status == DCACHE_OK) {
+        if (manifest_check_stores(dg, &manifest) != DCACHE_OK)
+            diag_log(dg, DIAG_WARNING, "%s", dg->text);
         add_manifest(overview, &manifest);
     } else if (status == DCACHE_ERR_CORRUPT || status == DCACHE_ERR_FORMAT) {
         struct overview_fault *fault = &overview->faults[overview->fault_count++];
@@ -309,6 +311,8 @@ static dcache_status_t ask_object_store(struct overview *overview)
 {
     struct cli *cli = overview->cli;
     dcache_status_t status = cli_store_open(cli, remote_of(overview), overview->remote_url, &overview->remote);
+    if (status == DCACHE_OK && overview->remote != NULL)
+        status = stripes_check_home(&cli->dg, overview->remote, overview->job);
     if (status == DCACHE_OK && overview->remote != NULL)
         status = attach_manifests(overview);
     if (status == DCACHE_OK || status == DCACHE_ERR_NO_MEMORY)

@@ -53,7 +53,7 @@ struct overview {
     bool has_info;
     struct run_info info;        /* of the most recent run on this host */
     struct object_store *remote; /* NULL: none, or not asked */
-    char remote_url[OBJECT_URL_MAX];
+    char remote_url[STRIPES_TEXT_MAX];
     bool remote_failed; /* should have been asked and could not; the warning is out */
     struct overview_fault *faults;
     size_t fault_count;

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Kills drainers at random, and restarts from Azure Blob alone each time: drain_kills.py --runs N --seed S [--directory D]
 
+The stores of a job (below the container, its prefixes) become more from life to life, and those behind the first come in
+another order each time, up to DRAIN_KILLS_STORES (3).
+
 A run: a job restarts from the object store, takes some steps, and is killed at a moment of the drain (a failpoint, or
 some time); `dcache drain` is killed some times while it goes on with that, then left alone; then all nodes are lost.
 What was REPLICATED when the job died must be what the next run restarts from, byte by byte: tests/fault/lives.py is the
@@ -24,6 +27,7 @@ PLACES = ("drain.begin", "drain.read", "drain.shard", "drain.part", "drain.manif
 SLOWLY = "drain.shard=delay:60,drain.part=delay:60,drain.manifest=delay:60,object_azure_block=delay:40"
 RANKS = 3
 OF_A_JOB = 5
+STORES = int(os.environ.get("DRAIN_KILLS_STORES", "3"))
 
 
 class Killer:
@@ -33,10 +37,19 @@ class Killer:
         self.random = random.Random(f"{seed}/{number}")
         self.words = self.random.choice((200, 40000, 1200000))
         self.job = Job(os.path.join(directory, f"job-{number}"), RANKS, 1, job=f"kills-{seed}-{number}")
-        self.job.environment = {"DCACHE_STORE": os.environ["TEST_AZURE_URL"], "DCACHE_STORE_KEEP_LAST": "3",
-                                "DCACHE_LOG": "error", "DCACHE_CLOSE_TIMEOUT": "1s"}
+        self.job.environment = {"DCACHE_STORE_KEEP_LAST": "3", "DCACHE_LOG": "error", "DCACHE_CLOSE_TIMEOUT": "1s"}
+        self.stores = 1
+        self.choose_stores()
         self.tool = [os.path.join(self.job.bin, "dcache")]
         self.step = self.tool_kills = self.tool_runs = 0
+
+    def choose_stores(self):
+        """What was stored is in some of them, so none is ever left out again."""
+        self.stores = self.random.randint(self.stores, STORES)
+        home = os.environ["TEST_AZURE_URL"]
+        others = [f"{home}/stripe-{number}" for number in range(1, self.stores)]
+        self.random.shuffle(others)
+        self.job.environment["DCACHE_STORE"] = " ".join([home] + others)
 
     def deadly(self):
         """A kill somewhere in a drain, or only time for one."""
@@ -86,7 +99,9 @@ class Killer:
         self.job.lost_all_nodes()
 
     def run(self):
+        self.choose_stores()
         self.one_life()
+        self.choose_stores()
         self.drain_with_kills()
         self.lose_all()
 

@@ -137,7 +137,7 @@ static void unite(struct object_store *store)
     for (size_t i = 0; status == DCACHE_OK && i < united.shard_count; i++) {
         char name[MANIFEST_OBJECT_MAX + 1];
         manifest_object_name(&set, &united.shards[i], name);
-        fuzz_require(step_objects_find(&objects, name) != NULL, "a shard is believed only where it is there");
+        fuzz_require(step_objects_find(&objects, 0, name) != NULL, "a shard is believed only where it is there");
         fuzz_require(united.shards[i].rank < set.world_size, "ranks are below the world size");
     }
     if (status == DCACHE_OK)

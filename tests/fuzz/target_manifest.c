@@ -15,7 +15,10 @@ static void check_same(const struct manifest *a, const struct manifest *b)
                a->shards[i].crc == b->shards[i].crc && a->shards[i].codec == b->shards[i].codec &&
                a->shards[i].offset == b->shards[i].offset &&
                manifest_stored_bytes(&a->shards[i]) == manifest_stored_bytes(&b->shards[i]) &&
-               strcmp(a->shards[i].object, b->shards[i].object) == 0;
+               strcmp(a->shards[i].object, b->shards[i].object) == 0 && a->shards[i].store == b->shards[i].store &&
+               a->shards[i].store <= a->store_count &&
+               (a->shards[i].store == STRIPES_HOME ||
+                strcmp(a->stores[a->shards[i].store - 1], b->stores[b->shards[i].store - 1]) == 0);
     fuzz_require(same, "a manifest that is read can be written and is the same again");
 }
 

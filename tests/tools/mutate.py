@@ -134,6 +134,17 @@ BUGS = {
     "a step whose manifest cannot be read is removed": (
         "io/retention.c", "    *good = status == DCACHE_OK;\n", "    *found = (struct retention_step){.step = step};\n"
         "    *good = status == DCACHE_OK || status == DCACHE_ERR_CORRUPT;\n", "unit.retention"),
+    "every shard is looked for where the manifest is": (
+        "io/shard_object.c", "object->store = stripes_store(store, place->shard.store);", "object->store = store;",
+        "unit.stripes mpi.stripes.n4"),
+    "a manifest's stores are taken by their number": (
+        "io/manifest.c", "numbers[i + 1] = stripes_find(home, manifest->stores[i]);",
+        "numbers[i + 1] = (uint32_t)i + 1;", "unit.stripes mpi.stripes.n4"),
+    "another job's step in a store is removed with ours": (
+        "io/retention.c", "removal->store->ops->head(removal->store, removal->dg, key, &info);\n",
+        "removal->store->ops->head(removal->store, removal->dg, key, &info);\n    status = DCACHE_NOT_FOUND;\n", "unit.stripes"),
+    "a step that can be removed in part only is removed": (
+        "io/retention.c", "        status = manifest_check_stores(&quiet, &manifest);\n", "", "unit.stripes"),
     "what is read of an object is not pinned": (
         "io/shard_object.c", "object->key, object->info.etag, object->shard.offset", "object->key, NULL, object->shard.offset",
         "unit.coded mpi.coded.n3"),

@@ -245,6 +245,69 @@ static void check_url(const struct url_case *c)
     clear_environment();
 }
 
+/* One connection string for each account; with it, the one for all may be another account's. */
+static void test_accounts(void)
+{
+    static const char own[] = "AZURE_STORAGE_CONNECTION_STRING_ACC2";
+    static const char url[] = "https://acc2.blob.core.windows.net/con";
+    char canonical[OBJECT_URL_MAX], text[1024], name[AZURE_VARIABLE_MAX];
+    struct object_credentials found;
+    clear_environment();
+    azure_auth_variable("a-2z", name);
+    CU_ASSERT_STRING_EQUAL(name, "AZURE_STORAGE_CONNECTION_STRING_A_2Z");
+    setenv("AZURE_STORAGE_CONNECTION_STRING", FAR, 1);
+    CU_ASSERT_EQUAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_ERR_OPTION);
+    CU_ASSERT(strstr(dg.text, "acc1, which is another one") != NULL && strstr(dg.text, own) != NULL);
+
+    setenv(own, "AccountName=acc2;AccountKey=" EMULATOR_KEY, 1);
+    CU_ASSERT_EQUAL_FATAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(found.account, "acc2");
+    CU_ASSERT_STRING_EQUAL(found.key, EMULATOR_KEY);
+    CU_ASSERT_EQUAL(found.auth, OBJECT_AUTH_KEY);
+    CU_ASSERT_EQUAL_FATAL(object_store_resolve(&dg, "azure://con", canonical, &found), DCACHE_OK);
+    CU_ASSERT_STRING_EQUAL(canonical, "https://acc1.blob.core.windows.net/con");
+    CU_ASSERT(strcmp(found.key, EMULATOR_KEY) != 0);
+
+    setenv(own, "AccountName=acc2;SharedAccessSignature=sig=SECRET", 1);
+    CU_ASSERT_EQUAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_OK);
+    CU_ASSERT(found.auth == OBJECT_AUTH_SAS && found.key[0] == '\0');
+    CU_ASSERT_EQUAL(object_store_explain_auth(&dg, url, OBJECT_AUTH_AUTO, text, sizeof text), DCACHE_OK);
+    CU_ASSERT(strstr(text, "taken: sas") != NULL && strstr(text, "sig=SECRET") == NULL);
+
+    setenv(own, "AccountName=acc3;AccountKey=" OTHER_KEY, 1);
+    CU_ASSERT_EQUAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_ERR_OPTION);
+    CU_ASSERT(strstr(dg.text, own) != NULL && strstr(dg.text, "acc3") != NULL && strstr(dg.text, OTHER_KEY) == NULL);
+    setenv(own, "AccountKey=SECRET", 1);
+    CU_ASSERT_EQUAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_ERR_OPTION);
+    CU_ASSERT(strstr(dg.text, own) != NULL && strstr(dg.text, "SECRET") == NULL);
+    unsetenv(own);
+    clear_environment();
+}
+
+/* Identities are of no account. */
+static void test_identity_of_many(void)
+{
+    static const char url[] = "https://acc2.blob.core.windows.net/con";
+    char canonical[OBJECT_URL_MAX];
+    struct object_credentials found;
+    clear_environment();
+    setenv("AZURE_STORAGE_CONNECTION_STRING", FAR, 1);
+    CU_ASSERT_EQUAL(object_store_resolve_as(&dg, url, OBJECT_AUTH_KEY, canonical, &found), DCACHE_ERR_OPTION);
+    CU_ASSERT_EQUAL(object_store_resolve_as(&dg, url, OBJECT_AUTH_MANAGED_IDENTITY, canonical, &found), DCACHE_OK);
+    CU_ASSERT(found.key[0] == '\0' && found.sas[0] == '\0');
+    setenv("AZURE_STORAGE_AUTH_TOKEN_FILE", "/a/file", 1);
+    CU_ASSERT_EQUAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_OK);
+    CU_ASSERT(found.auth == OBJECT_AUTH_TOKEN_FILE && found.key[0] == '\0');
+    CU_ASSERT_STRING_EQUAL(found.account, "acc2");
+    unsetenv("AZURE_STORAGE_AUTH_TOKEN_FILE");
+    clear_environment();
+    setenv("AZURE_STORAGE_ACCOUNT", "acc1", 1); /* a name alone is no secret that could be meant */
+    CU_ASSERT_EQUAL(object_store_resolve(&dg, url, canonical, &found), DCACHE_OK);
+    CU_ASSERT(found.auth == OBJECT_AUTH_MANAGED_IDENTITY);
+    CU_ASSERT_STRING_EQUAL(canonical, url);
+    clear_environment();
+}
+
 static void test_azure_urls(void)
 {
     static const char docker[] = FAR ";BlobEndpoint=http://azurite:10000/acc1";
@@ -324,6 +387,8 @@ int main(void)
         {"bad connection strings", test_bad_connection_strings},
         {"environment", test_environment},
         {"Azure URLs", test_azure_urls},
+        {"a key for each account", test_accounts},
+        {"an identity for many accounts", test_identity_of_many},
         {"file URLs", test_file_urls},
     };
     diag_init(&dg, "unit", -1, DIAG_ERROR);

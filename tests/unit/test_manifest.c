@@ -416,10 +416,10 @@ static void test_versions(void)
 static void test_newer_version(void)
 {
     struct manifest manifest;
-    const char *newer = INSTEAD_OF_VERSION("\"version\": 4");
+    const char *newer = INSTEAD_OF_VERSION("\"version\": 5");
     diag_init(&dg, "job", -1, DIAG_ERROR);
     CU_ASSERT_EQUAL(manifest_decode(&dg, "m", newer, strlen(newer), &manifest), DCACHE_ERR_FORMAT);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 4"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, "version 5"));
 }
 
 static void test_unknown_keys_are_ignored(void)
@@ -559,16 +559,16 @@ static void test_step_objects(void)
     CU_ASSERT_EQUAL(objects.foreign_count, 2);
     CU_ASSERT_EQUAL(objects.part_count, 2);
     CU_ASSERT_FALSE(objects.manifest);
-    CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-3-2.h5"));
-    CU_ASSERT_PTR_NULL(step_objects_find(&objects, "shard-1.h5.x"));
-    const struct step_object *found = step_objects_find(&objects, "shard-10-2.h5");
+    CU_ASSERT_PTR_NULL(step_objects_find(&objects, 0, "shard-3-2.h5"));
+    CU_ASSERT_PTR_NULL(step_objects_find(&objects, 0, "shard-1.h5.x"));
+    const struct step_object *found = step_objects_find(&objects, 0, "shard-10-2.h5");
     CU_ASSERT_PTR_NOT_NULL_FATAL(found);
     CU_ASSERT(found->rank == 10 && found->bytes == SHARD_BYTES);
-    found = step_objects_find(&objects, "shard-21-2.h5.zst.aes");
+    found = step_objects_find(&objects, 0, "shard-21-2.h5.zst.aes");
     CU_ASSERT(found != NULL && found->rank == 21 && found->bytes == 1 && !found->foreign);
-    found = step_objects_find(&objects, "shard-23-1.h5");
+    found = step_objects_find(&objects, 0, "shard-23-1.h5");
     CU_ASSERT(found != NULL && found->rank == 23 && found->foreign);
-    found = step_objects_find(&objects, "shard-22.h5.zst");
+    found = step_objects_find(&objects, 0, "shard-22.h5.zst");
     CU_ASSERT(found != NULL && found->rank == 22 && !found->foreign);
     CU_ASSERT(step_objects_may_have(&objects, 21) && step_objects_may_have(&objects, 5)); /* the pack may have it */
     step_objects_free(&objects);
