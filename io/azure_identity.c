@@ -281,21 +281,37 @@ static double printed_lifetime_of(const json_t *answer)
     return seconds > 0 && seconds < 1e7 ? seconds : 0;
 }
 
+/* Nobody knows how long it lasts. */
+static void take_undated(struct azure_identity *identity, const char *token)
+{
+    take_token(identity, token, PRINTED_LASTS_S);
+    identity->renew_at = now_s() + PRINTED_AGAIN_S;
+}
+
+/* The Azure CLI before 2.54 told the end in its local time only. */
+static bool is_undated(const json_t *answer)
+{
+    return json_object_get(answer, "expires_on") == NULL && json_object_get(answer, "expires_in") == NULL &&
+           json_is_string(json_object_get(answer, "expiresOn"));
+}
+
 /* A token and nothing else, or an object as `az account get-access-token` and token services print it. */
 static bool take_printed(struct azure_identity *identity, const char *text, size_t length)
 {
     if (is_token(text) && text[0] != '{') {
-        take_token(identity, text, PRINTED_LASTS_S);
-        identity->renew_at = now_s() + PRINTED_AGAIN_S;
+        take_undated(identity, text);
         return true;
     }
     json_t *answer = json_loadb(text, length, 0, NULL);
     const char *token = json_string_value(json_object_get(answer, "accessToken"));
     if (token == NULL)
         token = json_string_value(json_object_get(answer, "access_token"));
-    double lifetime = printed_lifetime_of(answer);
-    bool good = token != NULL && is_token(token) && lifetime > 0;
-    if (good)
+    const bool undated = is_undated(answer);
+    double lifetime = undated ? 0 : printed_lifetime_of(answer);
+    bool good = token != NULL && is_token(token) && (undated || lifetime > 0);
+    if (good && undated)
+        take_undated(identity, token);
+    else if (good)
         take_token(identity, token, lifetime);
     json_decref(answer);
     return good;

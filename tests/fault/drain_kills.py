@@ -22,9 +22,9 @@ import tempfile
 from lives import DURABLE, REPLICATED, Job, prepare_environment
 
 KINDS = ("lost", "wrong", "hung", "leaked")
-PLACES = ("drain.begin", "drain.read", "drain.shard", "drain.part", "drain.manifest", "object_azure_whole",
+PLACES = ("drain.begin", "drain.read", "drain.shard", "drain.pack", "drain.part", "drain.manifest", "object_azure_whole",
           "object_azure_block", "object_azure_commit", "http.request", "http.body", "claim.take", "retention.object")
-SLOWLY = "drain.shard=delay:60,drain.part=delay:60,drain.manifest=delay:60,object_azure_block=delay:40"
+SLOWLY = "drain.shard=delay:60,drain.pack=delay:60,drain.part=delay:60,drain.manifest=delay:60,object_azure_block=delay:40"
 RANKS = 3
 OF_A_JOB = 5
 STORES = int(os.environ.get("DRAIN_KILLS_STORES", "3"))

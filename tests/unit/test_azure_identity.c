@@ -182,12 +182,18 @@ static void test_token_file(void)
 static void test_token_command(void)
 {
     static const struct reply script[] = {{REPLY_STALL, ""}};
-    static const char *const bad[] = {SECRET " two", "{\"accessToken\": \"" SECRET "\"}",
+    static const char *const bad[] = {SECRET " two",
+                                      "{\"accessToken\": \"" SECRET "\"}",
                                       "{\"accessToken\": \"" SECRET "\", \"expires_on\": 1000}",
+                                      "{\"accessToken\": \"" SECRET "\", \"expiresOn\": 1000}",
+                                      "{\"accessToken\": \"" SECRET "\", \"expires_on\": 1000, \"expiresOn\": \"\"}",
                                       "{\"accessToken\": \"" SECRET "\\n\", \"expires_in\": 100}"};
     static const char *const good[] = {"{\"accessToken\": \"" SECRET ".a\", \"expires_on\": %ld}\n",
                                        "{\"accessToken\": \"" SECRET ".a\", \"expires_on\": \"%ld\"}",
                                        "{\"access_token\": \"" SECRET ".a\", \"expires_in\": 3600, \"x\": %ld}",
+                                       "{\"accessToken\": \"" SECRET
+                                       ".a\", \"expiresOn\": \"2001-01-01 00:00:00.000000\", "
+                                       "\"tokenType\": \"Bearer\"}", /* az 2.45: some clock's time, not looked at */
                                        SECRET ".a\n"};
     char printed[300];
     struct scene scene = begin(script, 1, OBJECT_AUTH_TOKEN_COMMAND);

@@ -306,6 +306,56 @@ static void test_azurite_token(void)
     }
 }
 
+static void write_text(const char *path, const char *format, const char *token)
+{
+    FILE *file = fopen(path, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    CU_ASSERT(fprintf(file, format, token) > 0); /* NOLINT: formats are of this file */
+    CU_ASSERT_EQUAL(fclose(file), 0);
+}
+
+/* A command's output, as a token alone and as the Azure CLI prints it: asked once, and shown nowhere. */
+static void test_azurite_token_command(void)
+{
+    static const char *const forms[] = {"%s\n",
+                                        "{\"accessToken\": \"%s\", \"expiresOn\": \"2099-01-31 12:00:00.000000\",\n"
+                                        " \"subscription\": \"s\", \"tenant\": \"t\", \"tokenType\": \"Bearer\"}\n"};
+    char file[600];
+    char asked[600];
+    char command[1400];
+    char token[1024];
+    if (azure_url == NULL || strncmp(azure_url, "https://", 8) != 0) {
+        printf("(not tested: no https:// TEST_AZURE_URL) ");
+        return;
+    }
+    snprintf(file, sizeof file, "%s/token", unit_scratch());
+    snprintf(command, sizeof command, "echo asked >>'%s/asked'; cat '%s'", unit_scratch(), file);
+    for (size_t i = 0; i <= UNIT_COUNT(forms); i++) {
+        const bool good = i < UNIT_COUNT(forms);
+        struct stat info;
+        snprintf(asked, sizeof asked, "%s/asked", unit_scratch());
+        (void)unlink(asked);
+        make_token(token, good ? "https://storage.azure.com" : "https://elsewhere.example");
+        write_text(file, forms[good ? i : 0], token);
+        setenv("AZURE_STORAGE_ACCOUNT", owner.account, 1);
+        setenv("AZURE_STORAGE_AUTH_TOKEN_COMMAND", command, 1);
+        struct object_store *store = open_as(azure_url, i == 0 ? OBJECT_AUTH_AUTO : OBJECT_AUTH_TOKEN_COMMAND);
+        CU_ASSERT_FATAL(store != NULL);
+        if (good) {
+            CU_ASSERT(store->ops->create(store, &dg) == DCACHE_OK);
+            use_all(store);
+            CU_ASSERT(stat(asked, &info) == 0 && info.st_size == (off_t)strlen("asked\n"));
+        } else {
+            CU_ASSERT(put(store, "token/it", 10) == DCACHE_ERR_PERMISSION);
+            CU_ASSERT(strstr(dg.text, "Storage Blob Data Contributor") != NULL);
+            diag_log(&dg, DIAG_ERROR, "%s", dg.text);
+        }
+        CU_ASSERT(strstr(dg.text, token) == NULL);
+        object_store_close(store);
+        clear_environment();
+    }
+}
+
 /* Without the CA's certificate the service gets no token to see. */
 static void test_azurite_unknown_ca(void)
 {
@@ -352,6 +402,7 @@ int main(void)
         {"which way is taken, and why", test_explain},
         {"shared access signatures and Azurite", test_azurite_sas},
         {"tokens and Azurite", test_azurite_token},
+        {"tokens of a command and Azurite", test_azurite_token_command},
         {"an unknown CA", test_azurite_unknown_ca},
         {"nothing secret was written", test_nothing_secret_was_written},
     };
