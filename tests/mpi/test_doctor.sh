@@ -48,6 +48,34 @@ for pattern in '/0: 1 ranks, partner .*/[23],' '/1: 1 ranks, partner .*/[23],'; 
 printf '%s/%d a\n' "${host%%.*}" 2 >>map
 doctor 1 4
 has '^problem +failure domains: 2 nodes have their partner in their own'
+
+echo "- failure domains from Azure's metadata service and from Slurm"
+mkdir metadata
+echo '{"name": "hb_3", "zone": "2", "platformFaultDomain": "1"}' >metadata/place.json
+python3 "$TEST_SOURCE_DIR/tests/tools/instance_metadata.py" metadata 0 &
+server=$!
+trap 'kill "$server"' EXIT
+for _ in {1..100}; do
+    [ ! -s metadata/port ] || break
+    sleep 0.1
+done
+DCACHE_DOMAINS=http://127.0.0.1:$(cat metadata/port)
+doctor 1 2 # virtual nodes: they share a machine
+has 'node .*/0: .* failure domain zone 2, fault domain 1$' 'node .*/1: .* failure domain zone 2, fault domain 1$' \
+    '^problem +failure domains: '
+echo '{"name": "hb_3", "zone": "", "platformFaultDomain": ""}' >metadata/place.json
+doctor 0 2
+has 'failure domain its own$' '^warning +failure domains: .* gives no fault domain and no zone'
+DCACHE_DOMAINS=http://127.0.0.1:1
+doctor 0 2
+has '^warning +failure domains: not all are known'
+DCACHE_DOMAINS=slurm
+SLURM_TOPOLOGY_ADDR=top.rack7.hb3 SLURM_TOPOLOGY_ADDR_PATTERN=switch.switch.node doctor 1 2
+has 'failure domain .*rack7$'
+SLURM_TOPOLOGY_ADDR=hb3 SLURM_TOPOLOGY_ADDR_PATTERN=node doctor 0 2
+has '^warning +failure domains: .* names no switch'
+doctor 0 2
+has '^warning +failure domains: .* no SLURM_TOPOLOGY_ADDR'
 unset DCACHE_DOMAINS
 
 echo "- problems"
