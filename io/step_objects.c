@@ -5,6 +5,7 @@
 #include "io/workers.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -313,7 +314,9 @@ static int compare_claims(const void *left, const void *right)
 {
     const struct claim *a = left;
     const struct claim *b = right;
-    return (a->shard.rank > b->shard.rank) - (a->shard.rank < b->shard.rank);
+    if (a->shard.rank != b->shard.rank)
+        return a->shard.rank < b->shard.rank ? -1 : 1;
+    return (a->part > b->part) - (a->part < b->part); /* whichever was read first */
 }
 
 static dcache_status_t add_claims(struct diag *dg, const struct step_objects *objects, size_t part,
@@ -367,21 +370,46 @@ static dcache_status_t read_part(struct diag *dg, struct object_store *store, co
     return status;
 }
 
-static dcache_status_t use_part(struct diag *dg, struct object_store *store, const struct step_objects *objects,
-                                size_t index, const struct manifest *wanted, struct claims *claims)
+/* Parts that are being read. */
+struct reading {
+    struct object_store *store;
+    const struct step_objects *objects;
+    const struct manifest *wanted;
+    pthread_mutex_t lock; /* of the claims */
+    struct claims claims;
+};
+
+static dcache_status_t use_part(void *context, const struct workers_turn *turn)
 {
+    struct reading *reading = context;
+    const struct manifest *wanted = reading->wanted;
     struct manifest part = {.shards = NULL};
-    const char *key = objects->parts[index];
-    dcache_status_t status = read_part(dg, store, key, wanted->job, wanted->set.step, &part);
+    const char *key = reading->objects->parts[turn->task];
+    dcache_status_t status = read_part(turn->dg, reading->store, key, wanted->job, wanted->set.step, &part);
     if (status == DCACHE_OK)
-        status = manifest_resolve(dg, store, &part);
+        status = manifest_resolve(turn->dg, reading->store, &part);
     if (status == DCACHE_NOT_FOUND)
         return DCACHE_OK;
-    if (status != DCACHE_OK)
-        return status;
-    if (shard_same_set(&part.set, &wanted->set))
-        status = add_claims(dg, objects, index, &part, claims);
+    if (status == DCACHE_OK && shard_same_set(&part.set, &wanted->set)) {
+        pthread_mutex_lock(&reading->lock);
+        status = add_claims(turn->dg, reading->objects, turn->task, &part, &reading->claims);
+        pthread_mutex_unlock(&reading->lock);
+    }
     manifest_free(&part);
+    return status;
+}
+
+/* Several at a time: a part costs two round trips, and a step of a thousand drainers has a thousand parts. */
+static dcache_status_t read_parts(struct diag *dg, struct object_store *store, const struct step_objects *objects,
+                                  const struct manifest *wanted, struct claims *claims)
+{
+    struct reading reading = {.store = store, .objects = objects, .wanted = wanted};
+    pthread_mutex_init(&reading.lock, NULL);
+    dcache_status_t status = workers_run(dg, store->policy.connections, objects->part_count, use_part, &reading);
+    pthread_mutex_destroy(&reading.lock);
+    *claims = reading.claims;
+    if (claims->count > 0)
+        qsort(claims->list, claims->count, sizeof *claims->list, compare_claims);
     return status;
 }
 
@@ -409,15 +437,10 @@ dcache_status_t step_objects_unite(struct diag *dg, struct object_store *store, 
 {
     struct claims claims = {.list = NULL};
     struct manifest result = {.set = objects->set};
-    dcache_status_t status = DCACHE_OK;
     snprintf(result.job, sizeof result.job, "%s", job);
-    for (size_t i = 0; status == DCACHE_OK && i < objects->part_count; i++)
-        status = use_part(dg, store, objects, i, &result, &claims);
-    if (status == DCACHE_OK) {
-        if (claims.count > 0)
-            qsort(claims.list, claims.count, sizeof *claims.list, compare_claims);
+    dcache_status_t status = read_parts(dg, store, objects, &result, &claims);
+    if (status == DCACHE_OK)
         status = merge_claims(dg, objects, &claims, &result);
-    }
     if (status == DCACHE_OK)
         status = manifest_name_stores(dg, store, &result);
     free(claims.list);

@@ -21,24 +21,24 @@ static struct object_store *count(struct object_store *store, unsigned *what)
     return counting->inner;
 }
 
-static void begin_put(struct counting_store *counting)
+static void enter(struct counting_store *counting, struct counting_crowd *crowd)
 {
     const struct timespec until = threads_deadline(PATIENCE_S);
     int code = 0;
     pthread_mutex_lock(&counting->lock);
-    counting->under_way++;
-    if (counting->under_way > counting->most)
-        counting->most = counting->under_way;
+    crowd->under_way++;
+    if (crowd->under_way > crowd->most)
+        crowd->most = crowd->under_way;
     pthread_cond_broadcast(&counting->changed);
-    while (counting->most < counting->wanted && code == 0)
+    while (crowd->most < crowd->wanted && code == 0)
         code = pthread_cond_timedwait(&counting->changed, &counting->lock, &until);
     pthread_mutex_unlock(&counting->lock);
 }
 
-static void end_put(struct counting_store *counting)
+static void leave(struct counting_store *counting, struct counting_crowd *crowd)
 {
     pthread_mutex_lock(&counting->lock);
-    counting->under_way--;
+    crowd->under_way--;
     pthread_mutex_unlock(&counting->lock);
 }
 
@@ -47,9 +47,9 @@ static dcache_status_t counting_put(struct object_store *store, struct diag *dg,
                                     const atomic_bool *cancel)
 {
     struct object_store *inner = count(store, &counting_of(store)->puts);
-    begin_put(counting_of(store));
+    enter(counting_of(store), &counting_of(store)->putting);
     dcache_status_t status = inner->ops->put(inner, dg, key, source, condition, cancel);
-    end_put(counting_of(store));
+    leave(counting_of(store), &counting_of(store)->putting);
     return status;
 }
 
@@ -57,7 +57,10 @@ static dcache_status_t counting_get(struct object_store *store, struct diag *dg,
                                     uint64_t offset, void *buffer, size_t bytes)
 {
     struct object_store *inner = count(store, &counting_of(store)->gets);
-    return inner->ops->get(inner, dg, key, etag, offset, buffer, bytes);
+    enter(counting_of(store), &counting_of(store)->getting);
+    dcache_status_t status = inner->ops->get(inner, dg, key, etag, offset, buffer, bytes);
+    leave(counting_of(store), &counting_of(store)->getting);
+    return status;
 }
 
 static dcache_status_t counting_head(struct object_store *store, struct diag *dg, const char *key,

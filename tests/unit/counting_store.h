@@ -1,5 +1,6 @@
 /**
- * An object store that counts what another one is asked for, and can hold puts until enough of them are under way.
+ * An object store that counts what another one is asked for, and can hold puts or gets until enough of them are under
+ * way.
  */
 #ifndef DCACHE_TESTS_UNIT_COUNTING_STORE_H
 #define DCACHE_TESTS_UNIT_COUNTING_STORE_H
@@ -18,9 +19,11 @@ struct counting_store {
     unsigned heads;
     unsigned lists;
     unsigned removes;
-    unsigned under_way; /**< puts */
-    unsigned most;      /**< puts at a time, so far */
-    unsigned wanted;    /**< no put goes on before so many have been under way at a time (or a minute is over) */
+    struct counting_crowd {
+        unsigned under_way;
+        unsigned most;   /**< at a time, so far */
+        unsigned wanted; /**< none goes on before so many have been under way at a time (or a minute is over) */
+    } putting, getting;
 };
 
 /** `inner` is borrowed. */

@@ -514,12 +514,12 @@ static void test_several_at_a_time(void)
         snprintf(name, sizeof name, "several-%u", connections);
         setup_with(&world, name, 0, connections);
         counting_store_open(&counting, world.store);
-        counting.wanted = most[connections];
+        counting.putting.wanted = most[connections];
         struct world counted = world;
         counted.store = &counting.base;
         CU_ASSERT_EQUAL(drain_ranks(&counted, "r0", 0, RANKS, &durable), DCACHE_OK);
         CU_ASSERT_TRUE(durable);
-        CU_ASSERT_EQUAL(counting.most, most[connections]);
+        CU_ASSERT_EQUAL(counting.putting.most, most[connections]);
         CU_ASSERT_EQUAL(counting.puts, RANKS + 2); /* part and manifest */
         check_durable(&world);
         counting_store_close(&counting);
