@@ -32,6 +32,12 @@ BUGS = {
     "the newest step is not protected": (
         "runtime/checkpoint.c", "bool protected = k == newest && view->worth[k] > 0;", "bool protected = false;",
         "mpi.when_full.n3 mpi.calls.n4 fault.campaign"),
+    "when_full = block does not wait": (
+        "runtime/checkpoint.c", "dc->options.when_full == WHEN_FULL_REPLACE || view->stalled[oldest]",
+        "dc->options.when_full != WHEN_FULL_SKIP || view->stalled[oldest]", "mpi.when_full.n2"),
+    "names longer than keys are listed": (
+        "io/object_file.c", "    if (length > OBJECT_KEY_MAX)\n        return DCACHE_OK;\n    memcpy", "    memcpy",
+        "unit.object_store"),
     "a restart does not check digests": (
         "runtime/assemble.c", "    if (w->bad[index] && crc == w->result->header.chunk_crc[index]) {",
         "    if (w->bad[index] && (crc > 0 || w->result->header.chunk_crc[index] > 0)) {", "mpi.corruption.n3"),
@@ -91,8 +97,8 @@ BUGS = {
         "unit.node_store fault.two_runs"),
     # Whose the name is.
     "a claim that is held is taken": (
-        "io/claim.c", "    if (there.held && !expired && !is_free(&there, me, ended)) {",
-        "    if (there.held && !expired && there.lease_s == 0 && !is_free(&there, me, ended)) {", "unit.claim"),
+        "io/claim.c", "    if (there.held && !is_free(&there, me, ended) && ",
+        "    if (there.held && there.lease_s == 0 && !is_free(&there, me, ended) && ", "unit.claim"),
     "a holder that renews its claim counts as dead": (
         "io/claim.c", "    if (!watch->seen || strcmp(watch->etag, etag) != 0) {", "    if (!watch->seen) {", "unit.claim"),
     "a claim is written whoever was faster": (
@@ -120,8 +126,8 @@ BUGS = {
         "io/manifest.c", "    bool same = shard_same_set(&found.set, set);", "    bool same = found.set.step == set->step;",
         "unit.manifest unit.drain"),
     "parts of another attempt count": (
-        "io/step_objects.c", "    if (shard_same_set(&part.set, &wanted->set)) {",
-        "    if (part.set.step == wanted->set.step) {", "unit.manifest"),
+        "io/step_objects.c", "    if (shard_same_set(&part.set, &wanted->set))\n",
+        "    if (part.set.step == wanted->set.step)\n", "unit.manifest"),
     "the shards of all attempts at a step have one name": (
         "io/manifest.c", ".h5%s\", shard->rank, set->sequence,", ".h5%s\", shard->rank, set->step,", "unit.drain_sets"),
     "who lost the race for the manifest removes what he does not need": (
