@@ -32,7 +32,11 @@ static bool is_directory(const char *url)
 static dcache_status_t check_place(struct diag *dg, const struct stripes_places *places)
 {
     const char *url = places->list[places->count].url;
-    size_t together = strlen(url) + 1;
+    const size_t length = strlen(url);
+    size_t together = length + 1;
+    if (url_length(url) != length || url[length - 1] == ' ') /* it would be another one when it is read again */
+        return diag_fail(dg, DCACHE_ERR_OPTION,
+                         "store %.800s: its name ends in a blank, or has a blank and \"://\" behind it", url);
     for (uint32_t i = 0; i < places->count; i++) {
         const char *other = places->list[i].url;
         if (strcmp(other, url) == 0)

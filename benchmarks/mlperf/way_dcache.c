@@ -2,7 +2,7 @@
  * begins in a new handle, as in a process that was launched again. */
 #include "mlperf.h"
 
-#include "io/object_store.h"
+#include "io/stripes.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -200,19 +200,20 @@ static dcache_status_t remove_object(void *context, const char *key, uint64_t by
 static dcache_status_t remove_objects(struct mlperf *m)
 {
     struct object_policy policy = {.timeout_s = m->library.store_timeout, .stall_s = m->library.store_stall};
-    struct object_credentials credentials;
+    struct stripes_places places;
     struct object_store *store = NULL;
-    char url[OBJECT_URL_MAX], prefix[80], job[64];
+    char prefix[80], job[64];
 
     options_job_name(&m->library, job);
     snprintf(prefix, sizeof prefix, "%s/", job);
     dcache_status_t status =
-        object_store_resolve_as(&m->diag, m->library.store, (enum object_auth)m->library.store_auth, url, &credentials);
+        stripes_resolve(&m->diag, m->library.store, (enum object_auth)m->library.store_auth, &places);
     if (status == DCACHE_OK)
-        status = object_store_open(&m->diag, url, &credentials, &policy, &store);
-    void *context[] = {m, store};
-    if (status == DCACHE_OK)
-        status = store->ops->list(store, &m->diag, prefix, remove_object, context);
+        status = stripes_open(&m->diag, &places, &policy, &store);
+    for (uint32_t i = 0; status == DCACHE_OK && i < stripes_count(store); i++) {
+        void *context[] = {m, stripes_store(store, i)};
+        status = stripes_store(store, i)->ops->list(context[1], &m->diag, prefix, remove_object, context);
+    }
     object_store_close(store);
     return status;
 }

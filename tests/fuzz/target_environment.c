@@ -2,7 +2,7 @@
  * is a secret in it never reaches a text. */
 #include "fuzz.h"
 
-#include "io/object_store.h"
+#include "io/stripes.h"
 #include "runtime/options.h"
 
 #include <stdlib.h>
@@ -21,7 +21,8 @@ static const struct {
                {"AZURE_CLIENT_SECRET", ""},
                {"AZURE_STORAGE_SAS_TOKEN", "sig="},
                {"AZURE_STORAGE_CONNECTION_STRING", "sig="},
-               {"AZURE_STORAGE_CONNECTION_STRING", "AccountKey="}};
+               {"AZURE_STORAGE_CONNECTION_STRING", "AccountKey="},
+               {"AZURE_STORAGE_CONNECTION_STRING_SECOND", "AccountKey="}};
 
 /* A secret that is in another variable, too, is none. */
 static bool is_elsewhere(const char *secret, size_t length)
@@ -74,6 +75,26 @@ static void resolve(const char *url)
     }
 }
 
+/* Several of them. */
+static void resolve_stripes(const char *text)
+{
+    static struct stripes_places places, again;
+    struct diag *dg = fuzz_diag();
+    char canonical[STRIPES_TEXT_MAX];
+    dcache_status_t status = stripes_resolve(dg, text, OBJECT_AUTH_AUTO, &places);
+    fuzz_require_text(dg, status);
+    require_no_secret(dg->text);
+    if (status != DCACHE_OK)
+        return;
+    fuzz_require(places.count >= 1 && places.count <= STRIPES_MAX, "there is a store, and not too many");
+    stripes_text(&places, canonical);
+    require_no_secret(canonical);
+    status = stripes_resolve(dg, canonical, OBJECT_AUTH_AUTO, &again);
+    fuzz_require(status == DCACHE_OK && places.count == again.count, "canonical URLs can be resolved again");
+    for (uint32_t i = 0; i < places.count; i++)
+        fuzz_require(strcmp(places.list[i].url, again.list[i].url) == 0, "and are the same again");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char directory[] = "DCACHE_MEMORY_STORE=/nowhere";
@@ -94,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require_no_secret(dg->text);
     const char *url = getenv("DCACHE_STORE");
     resolve(url != NULL ? url : "azure://container");
+    resolve_stripes(url != NULL ? url : "azure://container https://second.blob.core.windows.net/container");
     environ = saved;
     free(text);
     return 0;

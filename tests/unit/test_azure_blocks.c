@@ -165,12 +165,42 @@ static void test_no_memory(void)
 }
 #endif
 
+/* Stores of one job: what one has taken the other has not. */
+static void test_shared(void)
+{
+    struct azure_blocks home, other;
+    struct taker first, second;
+    azure_blocks_open(&home);
+    azure_blocks_open(&other);
+    azure_blocks_share(&other, &home);
+    begin(&home, &first, 1);
+    begin(&other, &second, 1);
+    start(&first);
+    finish(&first, DCACHE_OK);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&second.thread, NULL, take, &second), 0);
+    for (unsigned count = 0; count == 0; sched_yield()) {
+        pthread_mutex_lock(&home.lock);
+        count = second.user.waiting;
+        pthread_mutex_unlock(&home.lock);
+        CU_ASSERT_EQUAL_FATAL(atomic_load(&second.status), NOT_YET);
+    }
+    give_back(&first);
+    finish(&second, DCACHE_OK);
+    give_back(&second);
+    CU_ASSERT_EQUAL(home.taken, 0);
+    azure_blocks_end(&other, &second.user);
+    azure_blocks_end(&home, &first.user);
+    azure_blocks_close(&other);
+    azure_blocks_close(&home);
+}
+
 int main(void)
 {
     static const struct unit_case cases[] = {
         {"first come, first served", test_first_come},
         {"what is left over", test_left_over},
         {"not wanted any more", test_not_any_more},
+        {"shared by several stores", test_shared},
 #ifdef TAKES_ANY_SIZE
         {"no memory", test_no_memory},
 #endif
