@@ -351,9 +351,20 @@ static dcache_status_t commit(struct drain *drain, bool *durable)
     return DCACHE_OK;
 }
 
+static dcache_status_t mark_stores(struct drain *drain)
+{
+    if (drain->store->other_count == 0 || atomic_load(&drain->control->marked))
+        return DCACHE_OK;
+    dcache_status_t status = stripes_mark(drain->dg, drain->store, drain->request->job);
+    atomic_store(&drain->control->marked, status == DCACHE_OK);
+    return status;
+}
+
 static dcache_status_t store_and_commit(struct drain *drain, bool *durable)
 {
     dcache_status_t status = see_what_is_stored(drain);
+    if (status == DCACHE_OK)
+        status = mark_stores(drain);
     if (status == DCACHE_OK)
         status = store_shards(drain);
     if (status == DCACHE_OK)

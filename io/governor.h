@@ -10,6 +10,7 @@
 
 /** Shared with the drain while it runs; any thread may read or set the fields. */
 struct drain_control {
+    atomic_bool marked; /**< stripes_mark() was done: once for each process is enough */
     atomic_bool cancel;
     atomic_bool pause;             /**< hold back between blocks while it is set */
     _Atomic uint64_t bytes_stored; /**< grows, over all requests */

@@ -205,9 +205,47 @@ uint32_t stripes_of_pack(const struct object_store *home, uint64_t writer, size_
 
 /* --- The home ------------------------------------------------------------------------------------------------------*/
 
+#define MARK_BYTES_MAX 8192u
+
+static const char mark_format[] = "dcache-home";
+
+static void mark_key(const char *job, char key[OBJECT_KEY_MAX])
+{
+    snprintf(key, OBJECT_KEY_MAX, "%s/home.json", job);
+}
+
+/* Which store a mark says is the home; "" when it cannot be read: a mark it is all the same.
+ * @return DCACHE_NOT_FOUND: there is none */
+static dcache_status_t read_mark(struct diag *dg, struct object_store *store, const char *job,
+                                 char home[OBJECT_URL_MAX])
+{
+    char key[OBJECT_KEY_MAX];
+    char *text = NULL;
+    size_t bytes = 0;
+    json_t *root = NULL;
+    home[0] = '\0';
+    mark_key(job, key);
+    dcache_status_t status = object_store_get_bytes(store, dg, key, MARK_BYTES_MAX, &text, &bytes);
+    if (status != DCACHE_OK)
+        return status == DCACHE_ERR_CORRUPT ? DCACHE_OK : status;
+    status = json_field_parse(dg, key, text, bytes, mark_format, 1, &root);
+    free(text);
+    if (status == DCACHE_OK && json_field_text(dg, key, root, "home", home, OBJECT_URL_MAX) != DCACHE_OK)
+        home[0] = '\0';
+    json_decref(root);
+    return DCACHE_OK;
+}
+
 dcache_status_t stripes_check_home(struct diag *dg, struct object_store *home, const char *job)
 {
     struct diag quiet = *dg;
+    char first[OBJECT_URL_MAX];
+    if (read_mark(&quiet, home, job, first) == DCACHE_OK)
+        return diag_fail(dg, DCACHE_ERR_OPTION,
+                         "store %.300s has shards of job %s for another one, %.300s: name that one first in option "
+                         "store, and this one behind it; or use another job name",
+                         stripes_url(home, STRIPES_HOME), job,
+                         first[0] != '\0' ? first : "which its home.json does not tell");
     for (uint32_t i = 1; i < stripes_count(home); i++) {
         struct claim there;
         dcache_status_t status = claim_read(&quiet, stripes_store(home, i), job, &there);
@@ -220,4 +258,32 @@ dcache_status_t stripes_check_home(struct diag *dg, struct object_store *home, c
             break;
     }
     return DCACHE_OK;
+}
+
+/* The home may have moved since: then its URL is another one, and the mark is left as it is. */
+static dcache_status_t mark_one(struct diag *dg, struct object_store *store, const char *job, const char *home)
+{
+    char key[OBJECT_KEY_MAX];
+    char *text = NULL;
+    size_t bytes = 0;
+    struct object_info info;
+    mark_key(job, key);
+    dcache_status_t status = store->ops->head(store, dg, key, &info);
+    if (status != DCACHE_NOT_FOUND)
+        return status;
+    json_t *root = json_pack("{s:s, s:i, s:s}", "format", mark_format, "version", 1, "home", home);
+    status = json_field_print(dg, key, root, &text, &bytes);
+    if (status != DCACHE_OK)
+        return status;
+    status = object_store_put_bytes(store, dg, key, text, bytes, OBJECT_IF_ABSENT);
+    free(text);
+    return status == DCACHE_ERR_EXISTS ? DCACHE_OK : status;
+}
+
+dcache_status_t stripes_mark(struct diag *dg, struct object_store *home, const char *job)
+{
+    dcache_status_t status = DCACHE_OK;
+    for (uint32_t i = 1; status == DCACHE_OK && i < stripes_count(home); i++)
+        status = mark_one(dg, stripes_store(home, i), job, stripes_url(home, STRIPES_HOME));
+    return status;
 }

@@ -70,10 +70,15 @@ uint32_t stripes_of_rank(const struct object_store *home, uint32_t rank);
 uint32_t stripes_of_pack(const struct object_store *home, uint64_t writer, size_t pack);
 
 /**
- * Look whether one of the others has ever been the home of this job: then they were put in another order, and what is
- * durable there would not be found here. Behind a store that does not answer it does not look.
+ * Look whether this home has shards of this job for another home (stripes_mark()), or one of the others has ever been
+ * its home: then the stores were put in another order, or the first was left out. What is durable would not be found,
+ * and what is put and removed here would be another home's. Behind a store that does not answer it does not look.
  * @return DCACHE_OK; DCACHE_ERR_OPTION
  */
 dcache_status_t stripes_check_home(struct diag *dg, struct object_store *home, const char *job) DCACHE_MUST_CHECK;
+
+/** Leave in each of the others a mark that it is not the home of this job: <job>/home.json. Before the first shard is
+ * put there. */
+dcache_status_t stripes_mark(struct diag *dg, struct object_store *home, const char *job) DCACHE_MUST_CHECK;
 
 #endif

@@ -27,10 +27,7 @@ static int64_t has_ended(dcache_t *dc, const struct claim *there)
 static dcache_status_t take(dcache_t *dc, uint64_t ended, int64_t *held)
 {
     struct diag quiet = dc->diag, *dg = &quiet; /* a test's n-th time is not one of these */
-    dcache_status_t status = stripes_check_home(&dc->diag, dc->objects_quick, dc->job);
-    if (status != DCACHE_OK)
-        return status;
-    status = claim_take(dg, dc->objects_quick, dc->job, &dc->guard.me, ended);
+    dcache_status_t status = claim_take(dg, dc->objects_quick, dc->job, &dc->guard.me, ended);
     *held = status == DCACHE_OK;
     memcpy(dc->diag.text, quiet.text, sizeof dc->diag.text);
     if (status == DCACHE_ERR_BUSY || status == DCACHE_ERR_NO_MEMORY || status == DCACHE_ERR_FORMAT)
@@ -46,14 +43,20 @@ dcache_status_t claim_open(dcache_t *dc)
     struct claim there;
     int64_t ended, held = 0;
 
-    if (dc->objects == NULL || dc->options.claim_lease <= 0 || dc->options.drain_every == 0)
+    if (dc->objects == NULL)
         return DCACHE_OK;
+    dcache_status_t status = DCACHE_OK;
+    if (dc->world.rank == 0)
+        status = stripes_check_home(&dc->diag, dc->objects_quick, dc->job);
+    status = agree(&dc->world, &dc->diag, NULL, status);
+    if (status != DCACHE_OK || dc->options.claim_lease <= 0 || dc->options.drain_every == 0)
+        return status;
     const double lease = dc->options.claim_lease < 1 ? 1 : dc->options.claim_lease;
     dc->guard = (struct claim_guard){.me = claim_self(CLAIM_RUN, dc->epoch, (uint32_t)lease)};
     dc->guarded = true;
     if (dc->world.rank == 0)
         look(dc, &there);
-    dcache_status_t status =
+    status =
         agree(&dc->world, &dc->diag, NULL,
               world_check(&dc->diag, MPI_Bcast(&there, (int)sizeof there, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
     if (status != DCACHE_OK)

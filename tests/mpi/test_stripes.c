@@ -120,6 +120,10 @@ int main(int argc, char **argv)
     restart("acbd", DCACHE_OK, 1, "");
     restart("ab", DCACHE_ERR_OPTION, 0, "option store");
     refuse_order("bac");
+    refuse_order("b");
+    support_option("CLAIM_LEASE", "0");
+    refuse_order("cb");
+    support_option("CLAIM_LEASE", NULL);
     take("ad", 2); /* an account less, and another one: newer steps need only what they are in */
     CHECK(count('b', 2, "*") == 0 && count('d', 2, "shard-*") >= 1);
     restart("ad", DCACHE_OK, 2, "");

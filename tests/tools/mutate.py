@@ -149,6 +149,9 @@ BUGS = {
     "another job's step in a store is removed with ours": (
         "io/retention.c", "removal->store->ops->head(removal->store, removal->dg, key, &info);\n",
         "removal->store->ops->head(removal->store, removal->dg, key, &info);\n    status = DCACHE_NOT_FOUND;\n", "unit.stripes"),
+    "a store of another home may be one": (
+        "io/stripes.c", "    if (read_mark(&quiet, home, job, first) == DCACHE_OK)", "    if (read_mark(&quiet, home, job, first) == "
+        "DCACHE_ERR_INTERNAL)", "unit.stripes mpi.stripes.n4"),
     "a step that can be removed in part only is removed": (
         "io/retention.c", "        status = manifest_check_stores(&quiet, &manifest);\n", "", "unit.stripes"),
     "what is read of an object is not pinned": (

@@ -126,12 +126,18 @@ has 'cannot be asked' "file://$scratch/e is not there"
 echo "- the first one is the first one"
 stores b a c
 run 1 ls
-has 'cannot be asked' "file://$scratch/a was the first one of job heat"
-run 1 rm 100
+has 'cannot be asked' "file://$scratch/b has shards of job heat for another one, file://$scratch/a"
+stores b
+run 1 rm 100 --force
+has "file://$scratch/b has shards of job heat for another one"
+run 1 prune --keep-last 1 --unfinished
+stores d a b
+run 1 ls
 has "file://$scratch/a was the first one of job heat"
+stores c
 get_back_nodes
 run 1 drain
-has "file://$scratch/a was the first one of job heat"
+has "file://$scratch/c has shards of job heat for another one"
 
 echo "- rm and prune take from all"
 stores a b c

@@ -570,6 +570,32 @@ static void test_other_home(void)
     teardown(&world);
 }
 
+/* A store that has shards for another home is none, alone or first of several; claims or not. */
+static void test_marks(void)
+{
+    struct world world;
+    char url[700];
+    setup(&world, "marks", "a b c");
+    drain_all(&world);
+    snprintf(url, sizeof url, "file://%s/a", world.root);
+    CU_ASSERT_FALSE(exists(&world, 'a', "job/home.json"));
+    CU_ASSERT(exists(&world, 'b', "job/home.json") && exists(&world, 'c', "job/home.json"));
+    CU_ASSERT_EQUAL(stripes_check_home(&dg, world.store, "job"), DCACHE_OK);
+    static const char *const wrong[] = {"b", "b a", "c b a"};
+    for (size_t i = 0; i < UNIT_COUNT(wrong); i++) {
+        open_stores(&world, wrong[i]);
+        CU_ASSERT_EQUAL(stripes_check_home(&dg, world.store, "job"), DCACHE_ERR_OPTION);
+        CU_ASSERT_PTR_NOT_NULL(strstr(dg.text, url));
+        CU_ASSERT_EQUAL(stripes_check_home(&dg, world.store, "job2"), DCACHE_OK);
+    }
+    write_object(&world, 'b', "job/home.json", 10); /* spoilt, but there */
+    open_stores(&world, "b");
+    CU_ASSERT_EQUAL(stripes_check_home(&dg, world.store, "job"), DCACHE_ERR_OPTION);
+    open_stores(&world, "a d");
+    CU_ASSERT_EQUAL(stripes_check_home(&dg, world.store, "job"), DCACHE_OK);
+    teardown(&world);
+}
+
 /* --- Removing ------------------------------------------------------------------------------------------------------*/
 
 static void test_remove(void)
@@ -719,6 +745,7 @@ int main(void)
         {"packs", test_packs},
         {"one is down", test_down},
         {"another home", test_other_home},
+        {"marks", test_marks},
         {"removing", test_remove},
         {"keeps what it cannot remove", test_keeps_what_it_cannot_remove},
         {"leads nowhere", test_leads_nowhere},
