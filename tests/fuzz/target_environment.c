@@ -11,6 +11,7 @@
 
 #define VARIABLES_MAX 64
 #define SECRET_MIN    12 /* shorter ones are in texts by chance */
+#define SECRET_MAX    1024
 
 /* Where a secret begins in a variable's value; it ends at ';' or '&'. */
 static const struct {
@@ -33,8 +34,38 @@ static bool is_elsewhere(const char *secret, size_t length)
     return count > 1;
 }
 
+/* A secret that was in a text. By chance, if the texts have it without it being in the environment, too: the fuzzer
+ * finds "sig=.windows.net/container". */
+static struct {
+    char secret[SECRET_MAX + 1];
+    bool gone; /* from the environment; is it still in a text? */
+    bool seen;
+} suspect;
+
+static void suspect_it(const char *secret, size_t length)
+{
+    fuzz_require(length <= SECRET_MAX, "no secret in a text");
+    if (suspect.secret[0] == '\0')
+        memcpy(suspect.secret, secret, length);
+}
+
+static void take_suspect_away(void)
+{
+    const size_t length = strlen(suspect.secret);
+    for (char **variable = environ; *variable != NULL; variable++) {
+        char *at = memmem(*variable, strlen(*variable), suspect.secret, length);
+        if (at != NULL)
+            memset(at, suspect.secret[0] == 'A' ? 'B' : 'A', length);
+    }
+    suspect.gone = true;
+}
+
 static void require_no_secret(const char *text)
 {
+    if (suspect.gone) {
+        suspect.seen |= strstr(text, suspect.secret) != NULL;
+        return;
+    }
     for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
         const char *value = getenv(secrets[i].variable);
         const char *start = value != NULL ? strstr(value, secrets[i].mark) : NULL;
@@ -42,7 +73,8 @@ static void require_no_secret(const char *text)
         const char *secret = length > 0 ? start + strlen(secrets[i].mark) : NULL;
         if (length < SECRET_MIN || is_elsewhere(secret, length))
             continue;
-        fuzz_require(memmem(text, strlen(text), secret, length) == NULL, "no secret in a text");
+        if (memmem(text, strlen(text), secret, length) != NULL)
+            suspect_it(secret, length);
     }
 }
 
@@ -95,6 +127,18 @@ static void resolve_stripes(const char *text)
         fuzz_require(strcmp(places.list[i].url, again.list[i].url) == 0, "and are the same again");
 }
 
+static void use_environment(void)
+{
+    struct diag *dg = fuzz_diag();
+    struct options options;
+    dcache_status_t status = options_load(dg, NULL, &options);
+    (void)status;
+    require_no_secret(dg->text);
+    const char *url = getenv("DCACHE_STORE");
+    resolve(url != NULL ? url : "azure://container");
+    resolve_stripes(url != NULL ? url : "azure://container https://second.blob.core.windows.net/container");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char directory[] = "DCACHE_MEMORY_STORE=/nowhere";
@@ -108,14 +152,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             variables[count++] = line;
     }
     environ = variables;
-    struct diag *dg = fuzz_diag();
-    struct options options;
-    dcache_status_t status = options_load(dg, NULL, &options);
-    (void)status;
-    require_no_secret(dg->text);
-    const char *url = getenv("DCACHE_STORE");
-    resolve(url != NULL ? url : "azure://container");
-    resolve_stripes(url != NULL ? url : "azure://container https://second.blob.core.windows.net/container");
+    memset(&suspect, 0, sizeof suspect);
+    use_environment();
+    if (suspect.secret[0] != '\0') {
+        take_suspect_away();
+        use_environment();
+        fuzz_require(suspect.seen, "no secret in a text");
+    }
     environ = saved;
     free(text);
     return 0;
