@@ -11,13 +11,22 @@
 
 /* --- Listing -------------------------------------------------------------------------------------------------------*/
 
+/* All stores' objects. */
 struct listing {
-    struct diag *dg;
+    pthread_mutex_t lock; /* of all that follows: stores beside the home are listed at the same time */
     size_t prefix_length;
-    uint32_t store; /* the one that is being listed */
     struct step_objects objects;
     size_t room;
     size_t part_room;
+    struct object_store *home;
+    const char *prefix;
+};
+
+/* One store that is being listed. */
+struct listed {
+    struct listing *listing;
+    struct diag *dg;
+    uint32_t store;
 };
 
 /* Room for one more element; `array` points to the array's pointer. */
@@ -76,12 +85,13 @@ static bool is_part_name(const char *name)
     return strncmp(name, "part-", 5) == 0 && length > 10 && strcmp(name + length - 5, ".json") == 0;
 }
 
-static dcache_status_t add_object(struct listing *listing, const char *name, const struct step_object *found)
+static dcache_status_t add_object(const struct listed *listed, const char *name, const struct step_object *found)
 {
+    struct listing *listing = listed->listing;
     struct step_objects *objects = &listing->objects;
     void *list = objects->list;
     if (!make_room(&list, objects->count, &listing->room, sizeof *objects->list))
-        return diag_fail(listing->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of shards");
+        return diag_fail(listed->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of shards");
     objects->list = list;
     struct step_object *object = &objects->list[objects->count++];
     *object = *found;
@@ -91,37 +101,61 @@ static dcache_status_t add_object(struct listing *listing, const char *name, con
     return DCACHE_OK;
 }
 
-static dcache_status_t add_part(struct listing *listing, const char *key)
+static dcache_status_t add_part(const struct listed *listed, const char *key)
 {
+    struct listing *listing = listed->listing;
     struct step_objects *objects = &listing->objects;
     void *parts = objects->parts;
     char *copy = strdup(key);
     if (copy == NULL || !make_room(&parts, objects->part_count, &listing->part_room, sizeof *objects->parts)) {
         free(copy);
-        return diag_fail(listing->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of parts");
+        return diag_fail(listed->dg, DCACHE_ERR_NO_MEMORY, "out of memory for a list of parts");
     }
     objects->parts = parts;
     objects->parts[objects->part_count++] = copy;
     return DCACHE_OK;
 }
 
+/* An object of the step, by its name. */
+static dcache_status_t add(const struct listed *listed, const char *key, const char *name, uint64_t bytes)
+{
+    struct step_objects *objects = &listed->listing->objects;
+    const bool is_home = listed->store == STRIPES_HOME;
+    struct step_object found = {.bytes = bytes, .store = listed->store};
+    if (strcmp(name, "manifest.json") == 0 && !is_home)
+        objects->other_home = listed->store;
+    else if (strcmp(name, "manifest.json") == 0)
+        objects->manifest = true;
+    else if (is_part_name(name))
+        return is_home ? add_part(listed, key) : DCACHE_OK;
+    else if (parse_shard_name(name, &objects->set, &found.rank, &found.foreign))
+        return add_object(listed, name, &found);
+    found = (struct step_object){.bytes = bytes, .rank = STEP_OBJECT_PACK, .store = listed->store};
+    return manifest_is_pack_name(name) ? add_object(listed, name, &found) : DCACHE_OK;
+}
+
 static dcache_status_t visit(void *context, const char *key, uint64_t bytes)
 {
-    struct listing *listing = context;
-    const char *name = key + listing->prefix_length;
-    struct step_object found = {.bytes = bytes, .store = listing->store};
+    const struct listed *listed = context;
+    struct listing *listing = listed->listing;
     if (!object_key_valid(key) || strlen(key) <= listing->prefix_length)
         return DCACHE_OK;
-    if (strcmp(name, "manifest.json") == 0 && listing->store != STRIPES_HOME)
-        listing->objects.other_home = listing->store;
-    else if (strcmp(name, "manifest.json") == 0)
-        listing->objects.manifest = true;
-    else if (is_part_name(name))
-        return listing->store == STRIPES_HOME ? add_part(listing, key) : DCACHE_OK;
-    else if (parse_shard_name(name, &listing->objects.set, &found.rank, &found.foreign))
-        return add_object(listing, name, &found);
-    found = (struct step_object){.bytes = bytes, .rank = STEP_OBJECT_PACK, .store = listing->store};
-    return manifest_is_pack_name(name) ? add_object(listing, name, &found) : DCACHE_OK;
+    pthread_mutex_lock(&listing->lock);
+    dcache_status_t status = add(listed, key, key + listing->prefix_length, bytes);
+    pthread_mutex_unlock(&listing->lock);
+    return status;
+}
+
+static dcache_status_t list_one(struct listing *listing, struct diag *dg, uint32_t number)
+{
+    struct listed listed = {.listing = listing, .dg = dg, .store = number};
+    struct object_store *store = stripes_store(listing->home, number);
+    return store->ops->list(store, dg, listing->prefix, visit, &listed);
+}
+
+static dcache_status_t list_other(void *context, const struct workers_turn *turn)
+{
+    return list_one(context, turn->dg, (uint32_t)turn->task + 1);
 }
 
 static int compare_names(const void *left, const void *right)
@@ -137,13 +171,15 @@ dcache_status_t step_objects_list(struct diag *dg, struct object_store *store, c
 {
     char prefix[OBJECT_KEY_MAX];
     manifest_step_prefix(prefix, job, set->step);
-    struct listing listing = {.dg = dg, .prefix_length = strlen(prefix), .objects.set = *set};
-    dcache_status_t status = DCACHE_OK;
-    listing.objects.store_count = stripes_count(store);
-    for (; status == DCACHE_OK && listing.store < listing.objects.store_count; listing.store++) {
-        struct object_store *listed = stripes_store(store, listing.store);
-        status = listed->ops->list(listed, dg, prefix, visit, &listing);
-    }
+    struct listing listing = {.prefix_length = strlen(prefix), .objects.set = *set, .home = store, .prefix = prefix};
+    const uint32_t count = stripes_count(store);
+    listing.objects.store_count = count;
+    pthread_mutex_init(&listing.lock, NULL);
+    /* First the home: what its parts tell of was put before them. */
+    dcache_status_t status = list_one(&listing, dg, STRIPES_HOME);
+    if (status == DCACHE_OK && count > 1)
+        status = workers_run(dg, count - 1, count - 1, list_other, &listing);
+    pthread_mutex_destroy(&listing.lock);
     if (status != DCACHE_OK) {
         step_objects_free(&listing.objects);
         return status;

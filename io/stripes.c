@@ -2,6 +2,7 @@
 
 #include "io/claim.h"
 #include "io/json_field.h"
+#include "io/workers.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -260,30 +261,36 @@ dcache_status_t stripes_check_home(struct diag *dg, struct object_store *home, c
     return DCACHE_OK;
 }
 
-/* The home may have moved since: then its URL is another one, and the mark is left as it is. */
-static dcache_status_t mark_one(struct diag *dg, struct object_store *store, const char *job, const char *home)
+struct marking {
+    struct object_store *home;
+    const char *job;
+    char *text;
+    size_t bytes;
+};
+
+/* One that is there stays: the home may have moved since, and its URL be another one. */
+static dcache_status_t mark_one(void *context, const struct workers_turn *turn)
 {
+    const struct marking *marking = context;
     char key[OBJECT_KEY_MAX];
-    char *text = NULL;
-    size_t bytes = 0;
-    struct object_info info;
-    mark_key(job, key);
-    dcache_status_t status = store->ops->head(store, dg, key, &info);
-    if (status != DCACHE_NOT_FOUND)
-        return status;
-    json_t *root = json_pack("{s:s, s:i, s:s}", "format", mark_format, "version", 1, "home", home);
-    status = json_field_print(dg, key, root, &text, &bytes);
-    if (status != DCACHE_OK)
-        return status;
-    status = object_store_put_bytes(store, dg, key, text, bytes, OBJECT_IF_ABSENT);
-    free(text);
+    mark_key(marking->job, key);
+    dcache_status_t status = object_store_put_bytes(stripes_store(marking->home, (uint32_t)turn->task + 1), turn->dg,
+                                                    key, marking->text, marking->bytes, OBJECT_IF_ABSENT);
     return status == DCACHE_ERR_EXISTS ? DCACHE_OK : status;
 }
 
 dcache_status_t stripes_mark(struct diag *dg, struct object_store *home, const char *job)
 {
-    dcache_status_t status = DCACHE_OK;
-    for (uint32_t i = 1; status == DCACHE_OK && i < stripes_count(home); i++)
-        status = mark_one(dg, stripes_store(home, i), job, stripes_url(home, STRIPES_HOME));
+    struct marking marking = {.home = home, .job = job};
+    const uint32_t others = stripes_count(home) - 1;
+    if (others == 0)
+        return DCACHE_OK;
+    json_t *root =
+        json_pack("{s:s, s:i, s:s}", "format", mark_format, "version", 1, "home", stripes_url(home, STRIPES_HOME));
+    dcache_status_t status = json_field_print(dg, "home.json", root, &marking.text, &marking.bytes);
+    if (status != DCACHE_OK)
+        return status;
+    status = workers_run(dg, others, others, mark_one, &marking);
+    free(marking.text);
     return status;
 }
