@@ -44,6 +44,11 @@ BUGS = {
     "a drain does not check digests": (
         "io/drain_image.c", "    if (crc64_update(0, target, length) != image->header.chunk_crc[index])",
         "    if (crc64_update(0, target, length) != image->header.chunk_crc[index] && length == 0)", "unit.drain"),
+    "a body that turns out to be bad is sent again": (
+        "io/http.c", "    if (attempt.source != DCACHE_OK)\n        return attempt.source;\n", "", "unit.pieces"),
+    "what was spoilt here counts as spoilt on the way": (
+        "io/azure_call.c", "call->sent_bytes != call->body_bytes || call->sent_crc == call->crc;",
+        "call->sent_bytes > 0 || call->sent_crc == call->crc;", "unit.pieces"),
     "what failed is not tried again": (
         "io/http.c", "        if (!again && response->failure[0] == '\\0')", "        again = false;\n"
         "        if (!again && response->failure[0] == '\\0')", "unit.object_faults"),
@@ -126,8 +131,8 @@ BUGS = {
         "io/manifest.c", "    bool same = shard_same_set(&found.set, set);", "    bool same = found.set.step == set->step;",
         "unit.manifest unit.drain"),
     "parts of another attempt count": (
-        "io/step_objects.c", "    if (shard_same_set(&part.set, &wanted->set))\n",
-        "    if (part.set.step == wanted->set.step)\n", "unit.manifest"),
+        "io/step_objects.c", "    if (status == DCACHE_OK && shard_same_set(&part.set, &wanted->set)) {",
+        "    if (part.set.step == wanted->set.step) {", "unit.manifest"),
     "the shards of all attempts at a step have one name": (
         "io/manifest.c", ".h5%s\", shard->rank, set->sequence,", ".h5%s\", shard->rank, set->step,", "unit.drain_sets"),
     "who lost the race for the manifest removes what he does not need": (
