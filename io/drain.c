@@ -427,6 +427,19 @@ static dcache_status_t check_homes(struct drain *drain)
                      request->job, request->set.step, stripes_url(drain->store, drain->objects.other_home));
 }
 
+/* Who put the manifest may have been killed before it had removed what other attempts left. */
+static void remove_leftovers(struct drain *drain)
+{
+    struct diag quiet = *drain->dg;
+    struct manifest manifest;
+    if (drain->objects.foreign_count == 0 ||
+        manifest_load(&quiet, drain->store, drain->request->job, drain->request->set.step, &manifest) != DCACHE_OK)
+        return;
+    if (shard_same_set(&manifest.set, &drain->request->set))
+        step_objects_remove_unused(drain->dg, drain->store, &drain->objects, &manifest);
+    manifest_free(&manifest);
+}
+
 dcache_status_t drain_step(struct diag *dg, struct object_store *store, const struct drain_request *request,
                            struct drain_control *control, bool *durable)
 {
@@ -440,6 +453,8 @@ dcache_status_t drain_step(struct diag *dg, struct object_store *store, const st
         status = check_homes(&drain);
     if (status == DCACHE_OK && drain.objects.manifest)
         status = manifest_check(dg, store, request->job, &request->set, &found);
+    if (status == DCACHE_OK && found)
+        remove_leftovers(&drain);
     if (status == DCACHE_OK && !found)
         status = claim_check(dg, store, request->job, request->guard);
     if (status == DCACHE_OK && !found)

@@ -175,7 +175,8 @@ inline drain_step()
 {
     list_step();
     if
-    :: listed_manifest != 0 -> goto over
+    :: listed_manifest == set -> remove_unused(); goto over /* remove_leftovers() */
+    :: listed_manifest != 0 && listed_manifest != set -> goto over
     :: else
     fi;
     stored = 0;

@@ -162,6 +162,30 @@ static void test_in_turn(void)
     teardown(&world);
 }
 
+/* Who put the manifest was killed before it had removed the other attempt's objects: whoever comes next does it. */
+static void test_leftovers(void)
+{
+    struct world world;
+    bool durable = false;
+    setup(&world, "leftovers");
+    CU_ASSERT_EQUAL(drain(&world, FIRST, 0, 2, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    static const char *const left[] = {"shard-0-5.h5", "shard-1-5.h5.zst", "part-r1-5.json"};
+    for (size_t i = 0; i < UNIT_COUNT(left); i++) {
+        char key[OBJECT_KEY_MAX];
+        snprintf(key, sizeof key, "job/%u/%s", STEP, left[i]);
+        CU_ASSERT_EQUAL(object_store_put_bytes(world.store, &dg, key, "x", 1, OBJECT_REPLACE), DCACHE_OK);
+    }
+    CU_ASSERT_EQUAL(drain(&world, SECOND, 0, 2, &durable), DCACHE_ERR_EXISTS); /* not whose step it is not */
+    CU_ASSERT_EQUAL(count_objects(&world), 7);
+    durable = false;
+    CU_ASSERT_EQUAL(drain(&world, FIRST, 0, 1, &durable), DCACHE_OK);
+    CU_ASSERT_TRUE(durable);
+    CU_ASSERT_EQUAL(count_objects(&world), 4);
+    check_durable(&world, FIRST);
+    teardown(&world);
+}
+
 /* --- At the same time ----------------------------------------------------------------------------------------------*/
 
 /* A store in which, at the n-th thing that is asked of it, the other attempt is drained meanwhile. */
@@ -327,6 +351,7 @@ int main(void)
 {
     static const struct unit_case cases[] = {
         {"in turn", test_in_turn},
+        {"leftovers", test_leftovers},
         {"beside each other", test_beside_each_other},
         {"a part of an earlier version", test_early_part},
         {"an earlier version's part of another set", test_early_part_of_another_set},
