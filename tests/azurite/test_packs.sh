@@ -4,27 +4,9 @@
 # timeout: 420 (the first time Azurite is installed)
 set -u
 umask 077
-dcache=$TEST_BUILD_DIR/bin/dcache
+# shellcheck source=tests/tools/run_tool.sh
+. "$TEST_SOURCE_DIR/tests/tools/run_tool.sh"
 export DCACHE_JOB=heat DCACHE_STORE=azure://dcache-test
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-# run CODE ARGUMENT...: run the tool; what it says is in out.
-run() {
-    local want=$1 code
-    shift
-    out=$("$dcache" "$@" 2>&1 </dev/null)
-    code=$?
-    [ "$code" = "$want" ] || fail "dcache $*: exit code $code, not $want: $out"
-}
-
-has() { # has PATTERN
-    grep -Eq -- "$1" <<<"$out" || fail "no '$1' in: $out"
-}
 
 fill() { # STEP SEQUENCE
     "$TEST_BUILD_DIR/bin/program_fill_store" "$DCACHE_MEMORY_STORE" heat 0 6 "$1" "$2" 100000 own-0 own-1 own-2 own-3 \
@@ -87,4 +69,4 @@ in_one_object
 each_in_its_own
 read -r pack _ <<<"$(place_of 100 0)"
 nothing_is_left "$pack"
-[ $failures -eq 0 ]
+finish

@@ -4,32 +4,11 @@
 # timeout: 420 (the first time Azurite is installed)
 set -u
 umask 077
-dcache=$TEST_BUILD_DIR/bin/dcache
-failures=0
+# shellcheck source=tests/tools/run_tool.sh
+. "$TEST_SOURCE_DIR/tests/tools/run_tool.sh"
 key1='Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==' # Azurite's, published
 key2='c2Vjb25kLWFjY291bnQtb2YtYS10ZXN0'
 key3='dGhpcmQtYWNjb3VudC1vZi1hLXRlc3Q='
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-# run CODE ARGUMENT...: run the tool; what it says is in out.
-run() {
-    local want=$1 code
-    shift
-    out=$("$dcache" "$@" 2>&1 </dev/null)
-    code=$?
-    [ "$code" = "$want" ] || fail "dcache $*: exit code $code, not $want: $out"
-}
-
-has() { # has PATTERN...
-    local pattern
-    for pattern; do
-        grep -Eq -- "$pattern" <<<"$out" || fail "no '$pattern' in: $out"
-    done
-}
 
 fill() { # STEP SEQUENCE BYTES: nine ranks
     "$TEST_BUILD_DIR/bin/program_fill_store" "$DCACHE_MEMORY_STORE" heat 0 9 "$1" "$2" "$3" own-{0..8} || exit 1
@@ -116,4 +95,4 @@ three_accounts
 packs
 one_is_down
 containers_of_one
-[ $failures -eq 0 ]
+finish

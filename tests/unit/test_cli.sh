@@ -5,48 +5,13 @@
 # slots: 1
 set -u
 umask 077
-build=${TEST_BUILD_DIR:-$DCACHE_BUILD_DIR}
-unset DCACHE_BUILD_DIR # names with DCACHE_ are options
-dcache=$build/bin/dcache
-fill=$build/bin/program_fill_store
+# shellcheck source=tests/tools/run_tool.sh
+. "$TEST_SOURCE_DIR/tests/tools/run_tool.sh"
+fill=$TEST_BUILD_DIR/bin/program_fill_store
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 1
 export DCACHE_MEMORY_STORE=$scratch/memory
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-# run CODE ARGUMENT...: run the tool, output in $out and $err.
-run() {
-    local want=$1 code
-    shift
-    "$dcache" "$@" >out.txt 2>err.txt </dev/null
-    code=$?
-    out=$(cat out.txt)
-    err=$(cat err.txt)
-    [ "$code" = "$want" ] || fail "dcache $*: exit code $code, not $want: $out $err"
-}
-
-has() { # has TEXT PATTERN...: each pattern (grep -E) is in the text
-    local text=$1 pattern
-    shift
-    for pattern; do
-        grep -Eq -- "$pattern" <<<"$text" || fail "no '$pattern' in: $text"
-    done
-}
-
-lacks() {
-    if grep -Eq -- "$2" <<<"$1"; then fail "'$2' is in: $1"; fi
-}
-
-json() { # json EXPRESSION: evaluate on the document in out.txt, as d
-    python3 -c "import json,sys; d=json.load(open('out.txt')); sys.exit(0 if ($1) else 1)" ||
-        fail "not true: $1 of $(cat out.txt)"
-}
 
 # fill_step ROOT JOB STEP SEQUENCE: all four ranks with own copies and replicas.
 fill_step() {
@@ -78,19 +43,19 @@ flip() { # flip FILE OFFSET: change one byte
 
 echo "- usage"
 run 0 --version
-has "$out" '^dcache [0-9]+\.[0-9]+\.[0-9]+$'
+matches "$out" '^dcache [0-9]+\.[0-9]+\.[0-9]+$'
 run 0 --help
-has "$out" '^  ls ' '^  drain ' '--memory-store' 'exit codes'
+matches "$out" '^  ls ' '^  drain ' '--memory-store' 'exit codes'
 run 0 help drain
-has "$out" 'usage: dcache drain' '--plan-only'
+matches "$out" 'usage: dcache drain' '--plan-only'
 run 0 drain --help
-has "$out" 'usage: dcache drain'
+matches "$out" 'usage: dcache drain'
 run 0 help options
-has "$out" 'memory_store' 'drain_every'
+matches "$out" 'memory_store' 'drain_every'
 run 0 help options --markdown
-has "$out" '^\|'
+matches "$out" '^\|'
 run 2
-has "$err" 'usage:'
+matches "$err" 'usage:'
 run 2 lss
 run 2 ls --nonsense
 run 2 ls --json=1
@@ -106,7 +71,7 @@ run 2 ls --job ''
 run 2 ls --memory-store relative
 run 2 ls --store ftp://x
 DCACHE_STORR=x run 2 ls
-has "$err" 'DCACHE_STORR'
+matches "$err" 'DCACHE_STORR'
 DCACHE_SLOTS=1 run 2 ls
 echo "job = a b" >bad.ini
 run 2 ls --config bad.ini
@@ -115,7 +80,7 @@ if "$dcache" --version >/dev/full 2>/dev/null; then fail "a full disk looks like
 
 echo "- nothing there"
 run 3 ls
-has "$err" 'no checkpoints'
+matches "$err" 'no checkpoints'
 run 3 verify
 run 3 show 5
 run 3 drain
@@ -131,7 +96,7 @@ fill_step "$DCACHE_MEMORY_STORE" heat 100 1
 fill_step "$DCACHE_MEMORY_STORE" heat 200 2
 write_run heat 0 "$url"
 run 0 ls
-has "$out" 'job heat: 4 ranks on 2 nodes, transport one-sided \(all ranks are on one host\)' 'pid 4711' \
+matches "$out" 'job heat: 4 ranks on 2 nodes, transport one-sided \(all ranks are on one host\)' 'pid 4711' \
     '^ 200 +REPLICATED +4/4/4 +5\.[0-9] MiB .* 2$' '^ 100 +REPLICATED +4/4/4 .* 1$'
 [ "$(grep -nE '^ 200' out.txt | cut -d: -f1)" -lt "$(grep -nE '^ 100' out.txt | cut -d: -f1)" ] || fail "not newest first"
 run 0 ls --json --no-store
@@ -143,11 +108,11 @@ json 'd["jobs"][0]["run"]["transport"] == "one-sided" and d["jobs"][0]["object_s
 "$fill" "$DCACHE_MEMORY_STORE" partial 0 4 7 3 1000 own-0 own-1 writing-2 || exit 1
 "$fill" "$DCACHE_MEMORY_STORE" staged 0 2 8 1 1000 own-0 own-1 || exit 1
 run 0 ls
-has "$out" '^   7 +partial 2/4 +2/0/4' '^   8 +STAGED +2/0/2' 'only this host'
+matches "$out" '^   7 +partial 2/4 +2/0/4' '^   8 +STAGED +2/0/2' 'only this host'
 run 0 ls --job staged
-lacks "$out" 'heat'
+lacks 'heat'
 run 2 verify # several jobs: which one?
-has "$err" 'heat, partial, staged'
+matches "$err" 'heat, partial, staged'
 run 0 verify --job staged
 rm -rf "$DCACHE_MEMORY_STORE/partial" "$DCACHE_MEMORY_STORE/staged"
 
@@ -159,7 +124,7 @@ DCACHE_JOB=dcache run 3 verify
 
 echo "- show"
 run 0 show 100
-has "$out" '^   0 +0 +own +complete' '^   0 +1 +replica +complete' '^   3 +1 +own ' 'field/grid +float64 +4x8 +16x8 +0,0' \
+matches "$out" '^   0 +0 +own +complete' '^   0 +1 +replica +complete' '^   3 +1 +own ' 'field/grid +float64 +4x8 +16x8 +0,0' \
     'data +uint8 +1500000 '
 run 0 show 100 --json
 json 'd["step"] == 100 and len(d["copies"]) == 8 and d["regions"]["list"][1]["global"] == [16, 8]'
@@ -175,59 +140,59 @@ code=$?
 mkdir -p "$scratch/other"
 mv "$DCACHE_MEMORY_STORE/heat/node-1" "$scratch/other/"
 run 0 drain --plan-only
-has "$out" 'step 200: 2 shards stored .*not durable yet: ranks 1, 3 missing' 'step 100: 2 shards stored'
+matches "$out" 'step 200: 2 shards stored .*not durable yet: ranks 1, 3 missing' 'step 100: 2 shards stored'
 ls objects/heat/200/part-tool-*.json >/dev/null || fail "no part"
 [ -e objects/heat/200/manifest.json ] && fail "a manifest too early"
 run 0 ls
-has "$out" '^ 200 +REPLICATED|^ 200 +STAGED'
+matches "$out" '^ 200 +REPLICATED|^ 200 +STAGED'
 run 0 drain # ranks 1 and 3 are here, too: own and replica
-has "$out" 'step 200: 2 shards stored .*DURABLE' 'step 100: 2 shards stored .*DURABLE'
+matches "$out" 'step 200: 2 shards stored .*DURABLE' 'step 100: 2 shards stored .*DURABLE'
 mv "$scratch/other/node-1" "$DCACHE_MEMORY_STORE/heat/"
-has "$out" '^  2 shards, .* MB/s, .* 0 retries, 0 throttled, 0 hedged'
+matches "$out" '^  2 shards, .* MB/s, .* 0 retries, 0 throttled, 0 hedged'
 run 0 drain --json
 json 'all(s[k] == 0 for s in d["steps"] for k in ("requests", "retries", "throttled", "hedged", "bytes_sent"))'
 json '[s["durable"] for s in d["steps"]] == [True, True] and d["steps"][0]["shards_stored"] == 0'
 run 0 ls
-has "$out" '^ 200 +DURABLE +4/4/4' '^ 100 +DURABLE'
+matches "$out" '^ 200 +DURABLE +4/4/4' '^ 100 +DURABLE'
 cmp -s objects/heat/200/shard-3-2.h5 "$(store_dir heat 1)/own-3-0.h5" || fail "object and slot differ"
 run 0 show 200
-has "$out" '^   0 +0 +own +complete .* yes$'
+matches "$out" '^   0 +0 +own +complete .* yes$'
 run 0 verify
-has "$out" '16 copies in node stores and 8 objects verified, .*all good'
+matches "$out" '16 copies in node stores and 8 objects verified, .*all good'
 
 echo "- verify: bad copies, bad objects"
 flip "$(store_dir heat 0)/own-1-0.h5" 1200000
 run 1 verify 200
-has "$out" '^BAD .*/heat/node-0/own-1-0.h5 \(step 200, rank 1\): chunk 1 does not match' '1 bad$'
+matches "$out" '^BAD .*/heat/node-0/own-1-0.h5 \(step 200, rank 1\): chunk 1 does not match' '1 bad$'
 run 0 verify 100
 run 1 verify --no-store --json
 json 'len(d["bad"]) == 1 and d["bad"][0]["rank"] == 1 and d["bad"][0]["chunks"] == "1" and d["objects"] == 0'
 flip "$(store_dir heat 0)/own-1-0.h5" 1200000
 flip "$(store_dir heat 0)/own-0-1.h5" 40 # a header
 run 1 verify
-has "$out" '^BAD .*/own-0-1.h5: '
+matches "$out" '^BAD .*/own-0-1.h5: '
 flip "$(store_dir heat 0)/own-0-1.h5" 40
 flip objects/heat/100/shard-2-1.h5 700000
 run 1 verify
-has "$out" '^BAD heat/100/shard-2-1.h5 \(step 100, rank 2\): chunk 0 does not'
+matches "$out" '^BAD heat/100/shard-2-1.h5 \(step 100, rank 2\): chunk 0 does not'
 flip objects/heat/100/shard-2-1.h5 700000
 rm objects/heat/100/shard-0-1.h5
 run 1 verify 100
-has "$out" '^BAD heat/100/shard-0-1.h5 .*missing'
+matches "$out" '^BAD heat/100/shard-0-1.h5 .*missing'
 cp objects/heat/100/shard-1-1.h5 objects/heat/100/shard-0-1.h5
 run 1 verify 100
-has "$out" '^BAD heat/100/shard-0-1.h5 .*another shard'
+matches "$out" '^BAD heat/100/shard-0-1.h5 .*another shard'
 cp "$(store_dir heat 0)/own-0-1.h5" objects/heat/100/shard-0-1.h5
 run 0 verify
 
 echo "- only the object store is left"
 mv "$DCACHE_MEMORY_STORE" memory.kept
 run 0 ls --store "$url"
-has "$out" '^ 200 +DURABLE +0/0/4 +5\.[0-9] MiB'
+matches "$out" '^ 200 +DURABLE +0/0/4 +5\.[0-9] MiB'
 DCACHE_STORE=$url run 0 show 200
-has "$out" '^   3 +- +- +- .* yes$' 'field/grid'
+matches "$out" '^   3 +- +- +- .* yes$' 'field/grid'
 DCACHE_STORE=$url run 0 verify
-has "$out" '0 copies in node stores and 8 objects'
+matches "$out" '0 copies in node stores and 8 objects'
 run 3 drain --store "$url"
 mv memory.kept "$DCACHE_MEMORY_STORE"
 
@@ -235,37 +200,37 @@ echo "- bad manifest, hostile names"
 cp objects/heat/100/manifest.json kept.json
 printf '{"format": "dcache-manifest", "version": 1, "job": "\\u001b[31mheat"}' >objects/heat/100/manifest.json
 run 1 ls
-has "$err" 'bad manifest'
-has "$out" '^ 200 +DURABLE' '^ 100 +REPLICATED'
+matches "$err" 'bad manifest'
+matches "$out" '^ 200 +DURABLE' '^ 100 +REPLICATED'
 run 1 verify
-has "$out" 'BAD heat/100/manifest.json'
+matches "$out" 'BAD heat/100/manifest.json'
 run 1 drain
-lacks "$out$err" $'\033'
+lacks $'\033'
 cp kept.json objects/heat/100/manifest.json
 printf '{"format": "dcache-run", "version": 1, "job": "heat", "world_size": 4, "node_count": 2, "node": 0, "node_name":
 "\\u009b31m\\u001b[2J", "pid": 1, "transport": "x", "transport_reason": "", "store_url": "", "started": 1}' \
     >"$(store_dir heat 0)/run.json"
 run 0 ls --store "$url"
-lacks "$out$err" $'\033'
-lacks "$out$err" $'\302\233'
+lacks $'\033'
+lacks $'\302\233'
 write_run heat 0 "$url"
 
 echo "- another run's manifest, a bad copy, another attempt"
 fill_step "$DCACHE_MEMORY_STORE" heat 200 4
 run 1 drain
-has "$err" 'step 200 is in the object store already'
+matches "$err" 'step 200 is in the object store already'
 fill_step "$DCACHE_MEMORY_STORE" heat 300 5
 flip "$(store_dir heat 0)/own-0-1.h5" 1000000
 run 1 drain --plan-only --job heat
-has "$err" 'own-0-1.h5' 'chunk 0'
+matches "$err" 'own-0-1.h5' 'chunk 0'
 run 1 drain # the replica on node 1 is good; step 200 stays as it is
-has "$out" 'step 300: .*DURABLE'
+matches "$out" 'step 300: .*DURABLE'
 
 echo "- the object store cannot be asked"
 mkdir closed && touch closed/file
 run 1 ls --store "file://$scratch/closed/file"
-has "$out" '^ 300 +REPLICATED'
-has "$err" 'cannot be asked'
+matches "$out" '^ 300 +REPLICATED'
+matches "$err" 'cannot be asked'
 run 1 drain --store "file://$scratch/closed/file"
 run 0 ls --store none
 run 0 drain --store none
@@ -277,27 +242,27 @@ fill_step "$DCACHE_MEMORY_STORE" warm 10 1
 "$fill" "$DCACHE_SSD_STORE" warm 0 4 9 8 1500000 own-0 own-1 own-2 own-3
 "$fill" "$DCACHE_SSD_STORE" cold 0 2 7 3 1500000 own-0 own-1
 run 0 ls --no-store --job warm
-has "$out" '^   9 +STAGED +4/0/4' '^  10 +REPLICATED +6/4/4' # two copies on one node are no replication
+matches "$out" '^   9 +STAGED +4/0/4' '^  10 +REPLICATED +6/4/4' # two copies on one node are no replication
 run 0 show 10 --job warm --no-store
-has "$out" '^   0 +0 +own +complete' '^   0 +0 ssd +own +complete' '^   0 +1 +replica' '^   2 +1 +own '
+matches "$out" '^   0 +0 +own +complete' '^   0 +0 ssd +own +complete' '^   0 +1 +replica' '^   2 +1 +own '
 run 0 show 10 --job warm --no-store --json
 json '[(c["node"], c["tier"], c["copy"]) for c in d["copies"][:3]] == [(0, "memory", "own"), (1, "memory", "replica"), (0, "ssd", "own")]'
 run 0 ls --no-store # jobs that only the SSD has
-has "$out" 'job cold: 2 ranks' '^   7 +STAGED +2/0/2'
+matches "$out" 'job cold: 2 ranks' '^   7 +STAGED +2/0/2'
 run 0 verify --job warm --no-store
-has "$out" '14 copies in node stores'
+matches "$out" '14 copies in node stores'
 flip "$DCACHE_SSD_STORE/warm/node-0/own-1-1.h5" 1200000
 run 1 verify --job warm --no-store
-has "$out" '^BAD .*ssd/warm/node-0/own-1-1.h5'
+matches "$out" '^BAD .*ssd/warm/node-0/own-1-1.h5'
 run 0 drain --job cold --store "file://$scratch/cold-objects"
-has "$out" 'step 7: 2 shards stored .*DURABLE'
+matches "$out" 'step 7: 2 shards stored .*DURABLE'
 flock "$DCACHE_SSD_STORE/cold/node-0/lock" "$dcache" drain --job cold >out.txt 2>err.txt
 [ $? = 4 ] || fail "drain beside a job that holds the SSD's store: $(cat err.txt)"
 DCACHE_SSD_STORE=$DCACHE_MEMORY_STORE run 0 ls --no-store --job warm # the same directory is looked at once
-has "$out" '^  10 +REPLICATED +4/4/4'
+matches "$out" '^  10 +REPLICATED +4/4/4'
 unset DCACHE_SSD_STORE
 run 0 ls --no-store --job warm
-has "$out" '^  10 +REPLICATED +4/4/4'
+matches "$out" '^  10 +REPLICATED +4/4/4'
 rm -rf "$DCACHE_MEMORY_STORE/warm"
 
 echo "- rm and prune"
@@ -317,16 +282,16 @@ run 2 prune --job old --keep-last 0
 run 2 drain --job old --dry-run
 run 2 prune --job old --force
 run 0 rm --job old 20 --dry-run
-has "$out" '^step 20: would be removed'
+matches "$out" '^step 20: would be removed'
 [ -e "$pruned/old/20/manifest.json" ] || fail "a dry run removed something"
 run 0 rm --job old 20
-has "$out" '^step 20: removed \([0-9]+ objects\)'
+matches "$out" '^step 20: removed \([0-9]+ objects\)'
 [ -z "$(ls -A "$pruned/old/20" 2>/dev/null)" ] || fail "step 20 is still there"
 rm "$pruned/old/10/manifest.json"
 run 0 prune --job old --keep-last 1 --keep-every 30 --dry-run --json
 json '[(s["step"], s["state"]) for s in d["steps"]][:3] == [(30, "kept"), (40, "would be removed"), (50, "kept")]'
 run 0 prune --job old --keep-last 1 --keep-every 30
-has "$out" '^step 30: kept' '^step 40: removed' '^step 50: kept' '^step 10: not finished: left alone'
+matches "$out" '^step 30: kept' '^step 40: removed' '^step 50: kept' '^step 10: not finished: left alone'
 [ -e "$pruned/old/10/shard-0-10.h5" ] || fail "an unfinished step was removed without being asked to"
 flock "$(store_dir old 0)/lock" "$dcache" prune --job old --unfinished >out.txt 2>err.txt
 [ $? = 4 ] || fail "prune --unfinished beside a running job: $(cat err.txt)"
@@ -340,7 +305,7 @@ fill_step "$DCACHE_MEMORY_STORE" old 60 61 # the node stores hold steps 50 and 6
 printf '{"format": "dcache-plan", "version": 1, "store_url": "file://%s", "world_size": 4, "drain_every": 1, "keep_last": 1, "ranks": [0, 2]}\n' \
     "$pruned" >"$(store_dir old 0)/plan.json"
 run 0 drain --job old
-has "$out" '^step 60: .*DURABLE' '^step 50: left out, the object store keeps 1 newer'
+matches "$out" '^step 60: .*DURABLE' '^step 50: left out, the object store keeps 1 newer'
 [ -e "$pruned/old/50/manifest.json" ] && fail "a drain brought back what is not to be kept"
 rm -rf "$DCACHE_MEMORY_STORE/old" "$pruned"
 
@@ -350,8 +315,4 @@ run 0 store create --store "file://$scratch/new/deep"
 run 2 store
 run 2 store create --store none
 
-if [ "$failures" != 0 ]; then
-    echo "$failures failed"
-    exit 1
-fi
-echo "all good"
+finish

@@ -6,37 +6,15 @@
 set -u
 umask 077
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
-build=${TEST_BUILD_DIR:-$DCACHE_BUILD_DIR}
-unset DCACHE_BUILD_DIR # names with DCACHE_ are options
-dcache=$build/bin/dcache
+# shellcheck source=tests/tools/run_tool.sh
+. "$TEST_SOURCE_DIR/tests/tools/run_tool.sh"
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 1
 export DCACHE_MEMORY_STORE=$scratch/memory DCACHE_STORE=file://$scratch/objects DCACHE_JOB=heat DCACHE_LOG=debug
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-# run CODE ARGUMENT...: run the tool; everything it says is also kept in all.txt.
-run() {
-    local want=$1 code
-    shift
-    "$dcache" "$@" >out.txt 2>err.txt </dev/null
-    code=$?
-    out=$(cat out.txt err.txt)
-    cat out.txt err.txt >>all.txt
-    [ "$code" = "$want" ] || fail "dcache $*: exit code $code, not $want: $out"
-}
-
-has() { # has PATTERN: it is in what the tool said
-    grep -Eq -- "$1" <<<"$out" || fail "no '$1' in: $out"
-}
 
 fill() { # fill STEP SEQUENCE
-    "$build/bin/program_fill_store" "$DCACHE_MEMORY_STORE" heat 0 2 "$1" "$2" 2500000 own-0 own-1 || exit 1
+    "$TEST_BUILD_DIR/bin/program_fill_store" "$DCACHE_MEMORY_STORE" heat 0 2 "$1" "$2" 2500000 own-0 own-1 || exit 1
 }
 
 key=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
@@ -114,5 +92,4 @@ has '^BAD heat/300/shard-0-4.h5.zst.aes .*the index behind the frames'
 
 echo "- no key anywhere"
 grep -rlE "$key|${key//0/f}" all.txt objects memory.kept && fail "a key was written"
-[ "$failures" = 0 ] || exit 1
-echo "all good"
+finish

@@ -4,37 +4,16 @@
 # slots: 1
 set -u
 umask 077
-dcache=$TEST_BUILD_DIR/bin/dcache
+# shellcheck source=tests/tools/run_tool.sh
+. "$TEST_SOURCE_DIR/tests/tools/run_tool.sh"
 scratch=$(mktemp -d) || exit 1
 server=
 trap '[ -z "$server" ] || kill "$server"; rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 1
 export DCACHE_MEMORY_STORE=$scratch/memory DCACHE_STORE=none DCACHE_LOG=error
-failures=0
 
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-# doctor CODE ARGUMENT...: run it, output in $out.
-doctor() {
-    local want=$1 code
-    shift
-    out=$("$dcache" doctor "$@" 2>&1 </dev/null)
-    code=$?
-    [ "$code" = "$want" ] || fail "dcache doctor $*: exit code $code, not $want: $out"
-}
-
-has() { # has PATTERN...
-    local pattern
-    for pattern; do
-        grep -Eq -- "$pattern" <<<"$out" || fail "no '$pattern' in: $out"
-    done
-}
-
-lacks() {
-    if grep -Eq -- "$1" <<<"$out"; then fail "'$1' is in: $out"; fi
+doctor() { # doctor CODE ARGUMENT...
+    run "$1" doctor "${@:2}"
 }
 
 echo "- stores"
@@ -143,5 +122,4 @@ doctor 2 now
 "$dcache" ls --bytes-per-rank 5 2>/dev/null
 [ $? = 2 ] || fail "ls takes --bytes-per-rank"
 
-[ "$failures" = 0 ] && echo "all good"
-exit "$failures"
+finish

@@ -4,40 +4,13 @@
 # slots: 1
 set -u
 umask 077
-build=${TEST_BUILD_DIR:-$DCACHE_BUILD_DIR}
-unset DCACHE_BUILD_DIR # names with DCACHE_ are options
-dcache=$build/bin/dcache
-fill=$build/bin/program_fill_store
+# shellcheck source=tests/tools/run_tool.sh
+. "$TEST_SOURCE_DIR/tests/tools/run_tool.sh"
+fill=$TEST_BUILD_DIR/bin/program_fill_store
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 1
 export DCACHE_MEMORY_STORE=$scratch/memory DCACHE_JOB=heat
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-# run CODE ARGUMENT...: run the tool; what it says is in $out.
-run() {
-    local want=$1 code
-    shift
-    out=$("$dcache" "$@" 2>&1 </dev/null)
-    code=$?
-    [ "$code" = "$want" ] || fail "dcache $*: exit code $code, not $want: $out"
-}
-
-has() { # has PATTERN...
-    local pattern
-    for pattern; do
-        grep -Eq -- "$pattern" <<<"$out" || fail "no '$pattern' in: $out"
-    done
-}
-
-json() { # json EXPRESSION: evaluate on the document in $out, as d
-    python3 -c "import json,sys; d=json.loads(sys.argv[1]); sys.exit(0 if ($1) else 1)" "$out" || fail "not true: $1 of $out"
-}
 
 stores() { # stores a b: the option, for the directories of these names
     local name
@@ -185,5 +158,4 @@ has 'named twice'
 run 2 ls --store "file:///x https://acc1.blob.core.windows.net/con"
 has 'either over directories'
 
-[ $failures -eq 0 ] || echo "$failures failures"
-[ $failures -eq 0 ]
+finish
