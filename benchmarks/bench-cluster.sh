@@ -13,27 +13,10 @@ here=$(cd "$(dirname "$0")" && pwd) || exit 1
 cluster=$here/../tests/cluster/cluster
 rate=1gbit bytes=134217728 rounds=3 json='' build=$here/../build
 
-stop() {
-    echo "bench-cluster.sh: $*" >&2
-    exit 2
-}
-
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || stop "usage: see the head of the script"
-    case $1 in
-    --rate) rate=$2 ;;
-    --bytes) bytes=$(numfmt --from=auto "${2%B}") || stop "--bytes $2: a number, or one with M, Mi, G, Gi" ;;
-    --rounds) rounds=$2 ;;
-    --json) json=$2 ;;
-    --build) build=$2 ;;
-    *) stop "there is no option $1" ;;
-    esac
-    shift 2
-done
-program=$(readlink -f "$build/bin/bench-cluster") || stop "there is no $build/bin/bench-cluster: build it, or give --build"
-for tool in iperf3 python3 tc; do
-    command -v $tool >/dev/null || stop "$tool is needed"
-done
+# shellcheck source=benchmarks/script.sh
+. "$(dirname "$0")/script.sh"
+take_options "rate bytes rounds json build" "$@"
+need bench-cluster iperf3 python3 tc
 export CLUSTER_DIR
 CLUSTER_DIR=$(mktemp -d /tmp/dcache-bench.XXXXXX) || exit 1
 trap 'bash "$cluster" down; rm -rf "$CLUSTER_DIR"' EXIT

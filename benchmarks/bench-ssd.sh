@@ -9,32 +9,14 @@
 # from the application's memory and digest (ssd), and a second fdatasync after the header. GB/s of all ranks together.
 # Needs fio, python3 and mpirun.
 set -u -o pipefail
-ranks=2 bytes=268435456 rounds=5 directory='' json='' build=$(dirname "$0")/../build
+ranks=2 bytes=268435456 rounds=5 dir='' json='' build=$(dirname "$0")/../build
 
-stop() {
-    echo "bench-ssd.sh: $*" >&2
-    exit 2
-}
-
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || stop "usage: see the head of the script"
-    case $1 in
-    --dir) directory=$2 ;;
-    --ranks) ranks=$2 ;;
-    --bytes) bytes=$(numfmt --from=auto "${2%B}") || stop "--bytes $2: a number, or one with M, Mi, G, Gi" ;;
-    --rounds) rounds=$2 ;;
-    --json) json=$2 ;;
-    --build) build=$2 ;;
-    *) stop "there is no option $1" ;;
-    esac
-    shift 2
-done
-[ -n "$directory" ] || stop "--dir is needed: a directory on the SSD"
-program=$(readlink -f "$build/bin/bench-ssd") || stop "there is no $build/bin/bench-ssd: build it, or give --build"
-for tool in fio python3 mpirun; do
-    command -v $tool >/dev/null || stop "$tool is needed"
-done
-ssd=$(mktemp -d "$directory/bench-ssd-XXXXXX") || exit 1
+# shellcheck source=benchmarks/script.sh
+. "$(dirname "$0")/script.sh"
+take_options "dir ranks bytes rounds json build" "$@"
+[ -n "$dir" ] || stop "--dir is needed: a directory on the SSD"
+need bench-ssd fio python3 mpirun
+ssd=$(mktemp -d "$dir/bench-ssd-XXXXXX") || exit 1
 memory=$(mktemp -d /dev/shm/bench-ssd-XXXXXX) || exit 1
 trap 'rm -rf "$ssd" "$memory"' EXIT
 
