@@ -175,6 +175,21 @@ bool fields_scribbled(const struct fields *fields)
     return fields_hold(fields, NONSENSE);
 }
 
+void fields_restart(dcache_t *dc, struct fields *fields, dcache_status_t wanted, uint64_t expected, const char *word)
+{
+    uint64_t step = DCACHE_LATEST;
+
+    fields_scribble(fields);
+    dcache_status_t status = dcache_restart(dc, &step);
+    CHECK_STATUS(dc, status, wanted);
+    if (wanted == DCACHE_OK) {
+        CHECK(step == expected && fields_hold(fields, expected));
+    } else {
+        CHECK_SAME(status, dcache_error_text(dc));
+        CHECK(strstr(dcache_error_text(dc), word) != NULL && fields_scribbled(fields));
+    }
+}
+
 void fields_free(struct fields *fields)
 {
     for (int i = 0; i < fields->count; i++)

@@ -53,6 +53,10 @@ void fields_scribble(struct fields *fields);
 bool fields_hold(const struct fields *fields, uint64_t step);
 bool fields_scribbled(const struct fields *fields);
 
+/** Restart from the newest step, which must come to `wanted` on all ranks: with DCACHE_OK to the bytes of the step
+ * `expected`; else with `word` in the text, and with nothing written. Collective. */
+void fields_restart(dcache_t *dc, struct fields *fields, dcache_status_t wanted, uint64_t expected, const char *word);
+
 void fields_free(struct fields *fields);
 
 #endif

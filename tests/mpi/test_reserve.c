@@ -54,15 +54,6 @@ static void save(dcache_t *dc, struct fields *fields, uint64_t step)
     CHECK_STATUS(dc, dcache_checkpoint(dc, step), DCACHE_OK);
 }
 
-static void restore(dcache_t *dc, struct fields *fields, uint64_t expected)
-{
-    uint64_t step = DCACHE_LATEST;
-
-    fields_scribble(fields);
-    CHECK_STATUS(dc, dcache_restart(dc, &step), DCACHE_OK);
-    CHECK(step == expected && fields_hold(fields, expected));
-}
-
 static void test_reserved(void)
 {
     struct fields fields;
@@ -87,10 +78,10 @@ static void test_reserved(void)
     look();
     CHECK(files == expected_files());
     fields_protect(dc, &fields);
-    restore(dc, &fields, 2);
+    fields_restart(dc, &fields, DCACHE_OK, 2, "");
     save(dc, &fields, 3);
     save(dc, &fields, 4);
-    restore(dc, &fields, 4);
+    fields_restart(dc, &fields, DCACHE_OK, 4, "");
     support_close(&dc);
     fields_free(&fields);
     support_option("RESERVE", NULL);

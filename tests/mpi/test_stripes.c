@@ -63,20 +63,11 @@ static size_t count(char store, uint64_t step, const char *pattern)
 static void restart(const char *names, dcache_status_t wanted, uint64_t expected, const char *word)
 {
     struct fields fields;
-    uint64_t step = DCACHE_LATEST;
 
     stores_lose_all(JOB);
     use_stores(names);
     dcache_t *dc = start(&fields);
-    fields_scribble(&fields);
-    dcache_status_t status = dcache_restart(dc, &step);
-    CHECK_STATUS(dc, status, wanted);
-    if (wanted == DCACHE_OK) {
-        CHECK(step == expected && fields_hold(&fields, expected));
-    } else {
-        CHECK_SAME(status, dcache_error_text(dc));
-        CHECK(strstr(dcache_error_text(dc), word) != NULL && fields_scribbled(&fields));
-    }
+    fields_restart(dc, &fields, wanted, expected, word);
     support_close(&dc);
     fields_free(&fields);
 }
