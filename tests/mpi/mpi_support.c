@@ -1,5 +1,6 @@
 #include "mpi_support.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -197,6 +198,25 @@ void support_check_same(dcache_status_t status, const char *text, const char *fi
                 text, first_status, first);
     support_check(same, "all ranks have the same status and text", file, line);
     MPI_Barrier(MPI_COMM_WORLD); /* nobody goes on while another is about to abort */
+}
+
+dcache_status_t support_open_and_listen(MPI_Comm comm, const char *config, dcache_t **dc, char *text, size_t room)
+{
+    char path[512];
+
+    snprintf(path, sizeof path, "%s/stderr-%d", support_scratch(), support_rank);
+    int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), saved = dup(2);
+    CHECK(file >= 0 && saved >= 0);
+    fflush(stderr);
+    dup2(file, 2);
+    dcache_status_t status = dcache_open(comm, config, dc);
+    dup2(saved, 2);
+    close(saved);
+    ssize_t bytes = pread(file, text, room - 1, 0);
+    CHECK(bytes >= 0);
+    text[bytes] = '\0';
+    close(file);
+    return status;
 }
 
 dcache_t *support_open(void)

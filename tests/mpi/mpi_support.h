@@ -48,6 +48,9 @@ void support_check_status(const dcache_t *dc, dcache_status_t status, dcache_sta
 void support_check_same(dcache_status_t status, const char *text, const char *file, int line);
 #define CHECK_SAME(status, text) support_check_same((status), (text), __FILE__, __LINE__)
 
+/** dcache_open(), and what it says on standard error on this rank. Collective over `comm`. */
+dcache_status_t support_open_and_listen(MPI_Comm comm, const char *config, dcache_t **dc, char *text, size_t room);
+
 /** dcache_open() on MPI_COMM_WORLD and dcache_close(), which must succeed. */
 dcache_t *support_open(void);
 void support_close(dcache_t **dc);

@@ -5,7 +5,6 @@
 #include "mpi_fields.h"
 #include "mpi_support.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,26 +28,6 @@ static void use_own_stores(int which)
     snprintf(path, sizeof path, "%s/stores-%d", support_scratch(), which);
     CHECK(mkdir(path, 0700) == 0 || access(path, W_OK) == 0);
     support_option("MEMORY_STORE", path);
-}
-
-/* What it says on standard error on this rank. */
-static dcache_status_t open_and_listen(MPI_Comm comm, dcache_t **dc, char *text, size_t room)
-{
-    char path[512];
-
-    snprintf(path, sizeof path, "%s/stderr-%d", support_scratch(), support_rank);
-    int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), saved = dup(2);
-    CHECK(file >= 0 && saved >= 0);
-    fflush(stderr);
-    dup2(file, 2);
-    dcache_status_t status = dcache_open(comm, NULL, dc);
-    dup2(saved, 2);
-    close(saved);
-    ssize_t bytes = pread(file, text, room - 1, 0);
-    CHECK(bytes >= 0);
-    text[bytes] = '\0';
-    close(file);
-    return status;
 }
 
 /* A job that has the name; what it takes is durable. */
@@ -82,7 +61,7 @@ static void test_second_job(void)
         dc = begin(half, &fields, 1);
     MPI_Barrier(MPI_COMM_WORLD);
     if (which == 1) {
-        CHECK(open_and_listen(half, &dc, text, sizeof text) == DCACHE_ERR_BUSY);
+        CHECK(support_open_and_listen(half, NULL, &dc, text, sizeof text) == DCACHE_ERR_BUSY);
         CHECK(dc == NULL);
         if (rank == 0) {
             CHECK(strstr(text, "the name test is in use in this object store by a run on host ") != NULL);

@@ -6,7 +6,6 @@
 #include "mpi_stores.h"
 #include "mpi_support.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,24 +258,11 @@ static void test_arguments(void)
 
 /* ---- opening ---- */
 
-/* What dcache_open() says on standard error on this rank. */
 static dcache_status_t open_and_listen(const char *config, char *text, size_t room)
 {
-    char path[512];
     dcache_t *dc = NULL;
 
-    snprintf(path, sizeof path, "%s/stderr-%d", support_scratch(), support_rank);
-    int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), saved = dup(2);
-    CHECK(file >= 0 && saved >= 0);
-    fflush(stderr);
-    dup2(file, 2);
-    dcache_status_t status = dcache_open(MPI_COMM_WORLD, config, &dc);
-    dup2(saved, 2);
-    close(saved);
-    ssize_t bytes = pread(file, text, room - 1, 0);
-    CHECK(bytes >= 0);
-    text[bytes] = '\0';
-    close(file);
+    dcache_status_t status = support_open_and_listen(MPI_COMM_WORLD, config, &dc, text, room);
     CHECK((status == DCACHE_OK) == (dc != NULL));
     CHECK_SAME(status, "");
     CHECK(dcache_close(&dc) == DCACHE_OK);
