@@ -61,10 +61,15 @@ bool claim_is_former_life(const struct claim *there, const struct claim *me)
            strcmp(there->slurm_cluster, me->slurm_cluster) == 0 && there->slurm_restarts < me->slurm_restarts;
 }
 
+static bool has_ended(const struct claim *there, const struct claim *me)
+{
+    return machine_process_ended(there->process, there->pid) || claim_is_former_life(there, me);
+}
+
 bool claim_holder_ended(const struct claim *claim)
 {
     const struct claim me = claim_self(CLAIM_TOOL, 0, 1);
-    return machine_process_ended(claim->process, claim->pid) || claim_is_former_life(claim, &me);
+    return has_ended(claim, &me);
 }
 
 const char *claim_holder_text(const struct claim *claim, char text[CLAIM_HOLDER_MAX])
@@ -314,7 +319,7 @@ static bool is_free(const struct claim *there, const struct claim *me, uint64_t 
 {
     if (!there->held || is_ours(there, me) || (ended != 0 && there->run == ended))
         return true;
-    return (there->owner == CLAIM_TOOL && me->owner == CLAIM_RUN) || claim_holder_ended(there);
+    return (there->owner == CLAIM_TOOL && me->owner == CLAIM_RUN) || has_ended(there, me);
 }
 
 static dcache_status_t say_busy(struct diag *dg, const char *job, const struct claim *there)

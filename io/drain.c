@@ -68,10 +68,9 @@ static dcache_status_t put_image(struct drain *drain, struct diag *dg, struct dr
     dcache_status_t status = diag_failpoint(dg, "drain.shard");
     if (status == DCACHE_OK)
         status = drain_form_open(dg, image, drain->request->codec != NULL ? &drain->codec : NULL, true, &form);
-    struct object_store *target = NULL;
     stored.codec = form.codec;
     stored.store = stripes_of_rank(drain->store, stored.rank);
-    target = stripes_store(drain->store, stored.store);
+    struct object_store *target = stripes_store(drain->store, stored.store);
     manifest_object_key(key, drain->request->job, &drain->request->set, &stored);
     if (status == DCACHE_OK)
         status = target->ops->put(target, dg, key, &form.source, OBJECT_REPLACE, &drain->control->cancel);
@@ -353,7 +352,7 @@ static dcache_status_t commit(struct drain *drain, bool *durable)
 
 static dcache_status_t mark_stores(struct drain *drain)
 {
-    if (drain->store->other_count == 0 || atomic_load(&drain->control->marked))
+    if (atomic_load(&drain->control->marked))
         return DCACHE_OK;
     dcache_status_t status = stripes_mark(drain->dg, drain->store, drain->request->job);
     atomic_store(&drain->control->marked, status == DCACHE_OK);

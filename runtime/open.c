@@ -92,19 +92,21 @@ static dcache_status_t load_boot(struct diag *dg, const char *config_file, struc
     return DCACHE_OK;
 }
 
+static dcache_status_t broadcast(dcache_t *dc, void *data, size_t bytes)
+{
+    int code = MPI_Bcast(data, (int)bytes, MPI_BYTE, 0, dc->world.comm);
+
+    return agree(&dc->world, &dc->diag, NULL, world_check(&dc->diag, code, "MPI_Bcast"));
+}
+
 /* Both in one go would be 100 KiB to each rank, nearly all of it zeros. */
 static dcache_status_t broadcast_boot(dcache_t *dc, struct boot *boot)
 {
-    const size_t head = offsetof(struct boot, stores.list);
-    dcache_status_t status =
-        agree(&dc->world, &dc->diag, NULL,
-              world_check(&dc->diag, MPI_Bcast(boot, (int)head, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
+    dcache_status_t status = broadcast(dc, boot, offsetof(struct boot, stores.list));
+
     if (status != DCACHE_OK || boot->stores.count == 0)
         return status;
-    const size_t bytes = boot->stores.count * sizeof boot->stores.list[0];
-    return agree(
-        &dc->world, &dc->diag, NULL,
-        world_check(&dc->diag, MPI_Bcast(boot->stores.list, (int)bytes, MPI_BYTE, 0, dc->world.comm), "MPI_Bcast"));
+    return broadcast(dc, boot->stores.list, boot->stores.count * sizeof boot->stores.list[0]);
 }
 
 static dcache_status_t share_boot(dcache_t *dc, const char *config_file, struct boot *boot)

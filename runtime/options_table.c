@@ -136,10 +136,8 @@ const struct option options_table[] = {
      .help =
          "Object store that makes steps durable: file://DIRECTORY, https://ACCOUNT.blob.core.windows.net/CONTAINER, "
          "azure://CONTAINER, or none. Credentials come from the AZURE_STORAGE_* variables, never from here. Several, "
-         "with "
-         "spaces between, at most 16: shards are spread over all of them; the first, which has to stay the first, has "
-         "all "
-         "the rest (docs/operations.md, Several accounts)."},
+         "with spaces between, at most 16: shards are spread over all of them; the first, which has to stay the first, "
+         "has all the rest (docs/operations.md, Several accounts)."},
     {.key = "drain_every",
      .type = OPTION_INTEGER,
      .preset = "1",
