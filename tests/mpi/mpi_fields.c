@@ -175,6 +175,16 @@ bool fields_scribbled(const struct fields *fields)
     return fields_hold(fields, NONSENSE);
 }
 
+dcache_t *fields_open(struct fields *fields, unsigned kib)
+{
+    dcache_t *dc = support_open();
+
+    fields_init(fields, support_rank);
+    fields_add_some(fields, kib);
+    fields_protect(dc, fields);
+    return dc;
+}
+
 void fields_restart(dcache_t *dc, struct fields *fields, dcache_status_t wanted, uint64_t expected, const char *word)
 {
     uint64_t step = DCACHE_LATEST;

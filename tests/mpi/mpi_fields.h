@@ -44,6 +44,9 @@ void fields_add_some(struct fields *fields, unsigned kib);
 /** Protect all of them. Not collective; must succeed. */
 void fields_protect(dcache_t *dc, struct fields *fields);
 
+/** support_open() with some of them (fields_add_some()), protected. Collective. */
+dcache_t *fields_open(struct fields *fields, unsigned kib);
+
 /** Write the bytes of `step`, or nonsense. */
 void fields_fill(struct fields *fields, uint64_t step);
 void fields_scribble(struct fields *fields);

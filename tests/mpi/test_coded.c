@@ -16,16 +16,6 @@
 #define KIB 2700
 #define KEY "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
-static dcache_t *start(struct fields *fields)
-{
-    dcache_t *dc = support_open();
-
-    fields_init(fields, support_rank);
-    fields_add_some(fields, KIB);
-    fields_protect(dc, fields);
-    return dc;
-}
-
 static void take(struct fields *fields, dcache_t *dc, uint64_t step)
 {
     fields_fill(fields, step);
@@ -50,7 +40,7 @@ static void restart(dcache_status_t wanted, uint64_t expected, const char *word)
     struct fields fields;
 
     stores_lose_all(JOB);
-    dcache_t *dc = start(&fields);
+    dcache_t *dc = fields_open(&fields, KIB);
     fields_restart(dc, &fields, wanted, expected, word);
     support_close(&dc);
     fields_free(&fields);
@@ -65,7 +55,7 @@ int main(int argc, char **argv)
     stores_lose_all(JOB);
     support_option("COMPRESS", "always");
     support_option("COMPRESS_THREADS", "2");
-    dcache_t *dc = start(&fields);
+    dcache_t *dc = fields_open(&fields, KIB);
     take(&fields, dc, 1);
     CHECK(is_stored(1, ".zst"));
     support_close(&dc);
@@ -73,7 +63,7 @@ int main(int argc, char **argv)
     restart(DCACHE_OK, 1, "");
 
     support_option("ENCRYPT_KEY_COMMAND", "echo " KEY);
-    dc = start(&fields);
+    dc = fields_open(&fields, KIB);
     take(&fields, dc, 2);
     CHECK(is_stored(2, ".zst.aes"));
     support_option("COMPRESS", NULL);

@@ -28,16 +28,6 @@ static void take(dcache_t *dc, struct fields *fields, uint64_t step, uint64_t co
     CHECK_STATUS(dc, dcache_checkpoint(dc, step), DCACHE_OK);
 }
 
-static dcache_t *start(struct fields *fields)
-{
-    dcache_t *dc = support_open();
-
-    fields_init(fields, support_rank);
-    fields_add_some(fields, KIB);
-    fields_protect(dc, fields);
-    return dc;
-}
-
 /* Steps 1 and 2, into fresh stores. */
 static void first_run(bool durable)
 {
@@ -45,7 +35,7 @@ static void first_run(bool durable)
 
     stores_lose_all(JOB);
     support_use_objects(durable);
-    dcache_t *dc = start(&fields);
+    dcache_t *dc = fields_open(&fields, KIB);
     take(dc, &fields, 1, 1);
     take(dc, &fields, 2, 2);
     if (durable)
@@ -58,7 +48,7 @@ static void first_run(bool durable)
 static dcache_t *restart_into(struct fields *fields, uint64_t expected, uint64_t content)
 {
     uint64_t step = DCACHE_LATEST;
-    dcache_t *dc = start(fields);
+    dcache_t *dc = fields_open(fields, KIB);
 
     fields_scribble(fields);
     CHECK_STATUS(dc, dcache_restart(dc, &step), DCACHE_OK);
@@ -80,7 +70,7 @@ static void restart_fails(dcache_status_t expected)
 {
     struct fields fields;
     uint64_t step = DCACHE_LATEST;
-    dcache_t *dc = start(&fields);
+    dcache_t *dc = fields_open(&fields, KIB);
 
     fields_scribble(&fields);
     dcache_status_t status = dcache_restart(dc, &step);
@@ -354,7 +344,7 @@ static void test_random_damage(int rounds, uint64_t seed)
         }
         free(list);
         MPI_Barrier(MPI_COMM_WORLD);
-        dcache_t *dc = start(&fields);
+        dcache_t *dc = fields_open(&fields, KIB);
         fields_scribble(&fields);
         dcache_status_t status = dcache_restart(dc, &step);
         CHECK(status == DCACHE_OK || status == DCACHE_ERR_CORRUPT || status == DCACHE_NOT_FOUND);

@@ -26,22 +26,12 @@ static void use_stores(const char *names)
     support_option("STORE", text);
 }
 
-static dcache_t *start(struct fields *fields)
-{
-    dcache_t *dc = support_open();
-
-    fields_init(fields, support_rank);
-    fields_add_some(fields, KIB);
-    fields_protect(dc, fields);
-    return dc;
-}
-
 static void take(const char *names, uint64_t step)
 {
     struct fields fields;
 
     use_stores(names);
-    dcache_t *dc = start(&fields);
+    dcache_t *dc = fields_open(&fields, KIB);
     fields_fill(&fields, step);
     CHECK_STATUS(dc, dcache_checkpoint(dc, step), DCACHE_OK);
     CHECK_STATUS(dc, dcache_wait(dc, step, DCACHE_DURABLE), DCACHE_OK);
@@ -66,7 +56,7 @@ static void restart(const char *names, dcache_status_t wanted, uint64_t expected
 
     stores_lose_all(JOB);
     use_stores(names);
-    dcache_t *dc = start(&fields);
+    dcache_t *dc = fields_open(&fields, KIB);
     fields_restart(dc, &fields, wanted, expected, word);
     support_close(&dc);
     fields_free(&fields);
